@@ -1,0 +1,1 @@
+"""The banach command: thin, no logic of its own."""

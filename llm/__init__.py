@@ -1,0 +1,1 @@
+"""The same objectives on transformer policies. Nothing has moved in yet."""

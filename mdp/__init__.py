@@ -1,0 +1,19 @@
+"""What a decision problem is: models, criteria, operators, instances, file formats, simulation, strategies."""
+
+from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
+from .errors import BanachError, FileFormatError, ModelError
+from .model import MDP
+from .operator import Operator
+
+__all__ = [
+    "MDP",
+    "AverageReward",
+    "BanachError",
+    "Criterion",
+    "Discounted",
+    "FileFormatError",
+    "FiniteHorizon",
+    "ModelError",
+    "Operator",
+    "TotalReward",
+]

@@ -1,0 +1,190 @@
+r"""The checker: does a certificate prove its bracket? Exact arithmetic, no code shared with the solvers' sweeps.
+
+For maximisation (for minimisation everything is turned round), with T_p the operator of the certificate's policy, exact:
+
+Discounted      lower <= T_p lower and T upper <= upper, g times every row sum below one, terminal values between.
+                Then T_p^k lower increases to v_p and T^k upper decreases to v*, so lower <= v_p <= v* <= upper.
+
+FiniteHorizon   lower_t <= T_p lower_{t+1} and T upper_{t+1} <= upper_t, terminal values between at the last stage.
+
+TotalReward     lower <= T_p lower, strictly where lower > 0, and T upper <= upper, strictly where upper < 0.
+                Let the slack be at least s > 0 on N = {upper < 0}. The reward of K steps is at most
+                upper - E upper(X_K) - s E[visits of N before K]. If N is visited finitely often in expectation,
+                P(X_K in N) -> 0 and the limit is at most upper; if not, the value is minus infinity. The same below.
+
+AverageReward   witness vectors h, k: upper >= P_a upper and upper + h >= r_a + P_a h for every action, and
+                lower <= P_p lower, lower + k <= r_p + P_p k. Summing K steps and dividing by K gives
+                lower <= gain of p <= best gain <= upper, whatever the chain structure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
+from ..mdp.model import MDP
+from .certificate import Certificate
+from .errors import CertificateRejected
+from .exact import row_signs, row_sum_at_least
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A proof that held. Truthy.
+
+    width: of the proved bracket, sup norm. rows: inequalities decided. exact: of those, the ones that needed integers.
+    """
+
+    width: float
+    rows: int
+    exact: int
+
+    def __str__(self) -> str:
+        return f"proved: bracket {self.width:.3g} wide, {self.rows} inequalities, {self.exact} of them in integers"
+
+
+def check(problem: MDP, certificate: Certificate) -> Verdict:
+    """Verify the certificate against the problem in exact arithmetic.
+
+    Returns a truthy Verdict. Raises CertificateRejected naming the first place where the proof fails: another model, a wrong
+    shape, a state, a state and action.
+    """
+    if certificate.fingerprint != problem.fingerprint:
+        raise CertificateRejected(
+            f"the certificate speaks of model {certificate.fingerprint[:12]}..., this is {problem.fingerprint[:12]}..."
+        )
+    ledger = _Ledger(problem)
+    lower, upper, witness = certificate.lower, certificate.upper, dict(certificate.witness)
+    if problem.criterion.minimize:
+        ledger = _Ledger(problem.negated())
+        lower, upper = -upper, -lower
+        witness = {_opposite(name): -vector for name, vector in witness.items()}
+    ledger.vectors(lower, upper, certificate.policy, witness)
+    prove = {
+        Discounted: _discounted,
+        FiniteHorizon: _finite_horizon,
+        TotalReward: _total_reward,
+        AverageReward: _average_reward,
+    }[type(problem.criterion)]
+    prove(ledger, lower, upper, certificate.policy, witness)
+    return Verdict(certificate.width, ledger.rows, ledger.exact)
+
+
+def _opposite(name: str) -> str:
+    return name.replace("lower", "?").replace("upper", "lower").replace("?", "upper")
+
+
+class _Ledger:
+    """Counts what has been decided, and says where a proof fails."""
+
+    def __init__(self, model: MDP) -> None:
+        self.model = model
+        self.rows = self.exact = 0
+        self.all_pairs = np.arange(model.n_pairs)
+        self.acting: np.ndarray = ~model.terminal
+
+    def vectors(self, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]) -> None:
+        model, criterion = self.model, self.model.criterion
+        stages = (criterion.horizon,) if isinstance(criterion, FiniteHorizon) else ()
+        values = (*(stage + 1 for stage in stages), model.n_states)
+        named = {"lower": lower, "upper": upper} | witness
+        for name, vector in named.items():
+            if vector.shape != values or vector.dtype != np.float64:
+                raise CertificateRejected(f"{name} has shape {vector.shape}, {vector.dtype}; it must be {values}, float64")
+            if not np.isfinite(vector).all():
+                raise CertificateRejected(f"{name} of state {int(np.argwhere(~np.isfinite(vector))[0][-1])} is not finite")
+        if policy.shape != (*stages, model.n_states) or policy.dtype.kind != "i":
+            raise CertificateRejected(f"the policy has shape {policy.shape}, {policy.dtype}; it must name one action a state")
+        count = np.diff(model.state_ptr)
+        bad = np.argwhere(np.where(self.acting, (policy < 0) | (policy >= count), policy != -1))
+        if len(bad):
+            state = int(bad[0][-1])
+            raise CertificateRejected(
+                f"state {state}: the policy's action {policy[tuple(bad[0])]} is not one of its {count[state]}"
+            )
+
+    def pairs_of(self, policy: np.ndarray) -> np.ndarray:
+        return (self.model.state_ptr[:-1] + policy)[self.acting].astype(np.int64)
+
+    def below(self, x: np.ndarray, minus: list[np.ndarray], pairs: np.ndarray, what: str, **how: Any) -> np.ndarray:
+        """Prove r + P x <= sum(minus) for all pairs; returns the exact signs."""
+        return self._prove(x, minus, pairs, 1, what, **how)
+
+    def above(self, x: np.ndarray, minus: list[np.ndarray], pairs: np.ndarray, what: str, **how: Any) -> np.ndarray:
+        """Prove r + P x >= sum(minus) for all pairs; returns the exact signs."""
+        return self._prove(x, minus, pairs, -1, what, **how)
+
+    def _prove(
+        self, x: np.ndarray, minus: list[np.ndarray], pairs: np.ndarray, wrong: int, what: str, **how: Any
+    ) -> np.ndarray:
+        signs, exact = row_signs(self.model, pairs, x, minus, **how)
+        self.rows += len(pairs)
+        self.exact += exact
+        self.forbid(signs == wrong, pairs, what)
+        return signs
+
+    def forbid(self, faults: np.ndarray, pairs: np.ndarray, what: str) -> None:
+        for fault in np.flatnonzero(faults)[:1]:
+            state = int(self.model.pair_state[pairs[fault]])
+            action = int(pairs[fault] - self.model.state_ptr[state])
+            raise CertificateRejected(
+                f"state {self.model.state_of(state)}, action {self.model.action_of(state, action)}: {what} does not hold"
+            )
+
+    def terminals(self, lower: np.ndarray, upper: np.ndarray) -> None:
+        worth = self.model.terminal_value
+        for state in np.flatnonzero(~self.acting & ((lower > worth) | (upper < worth)))[:1]:
+            where, bracket = self.model.state_of(state), f"[{lower[state]}, {upper[state]}]"
+            raise CertificateRejected(f"terminal state {where}: its value {worth[state]} is not in {bracket}")
+
+
+def _discounted(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object) -> None:
+    model = ledger.model
+    if model.discount * (1 + 2e-9) >= 1:
+        for pair in ledger.all_pairs:
+            if row_sum_at_least(model, int(pair), model.discount):
+                ledger.forbid(np.array([True]), np.array([pair]), "discount times the sum of the row below one")
+    ledger.terminals(lower, upper)
+    ledger.above(lower, [lower], ledger.pairs_of(policy), "lower <= T_policy lower", weights=False)
+    ledger.below(upper, [upper], ledger.all_pairs, "T upper <= upper", weights=False)
+
+
+def _finite_horizon(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object) -> None:
+    worth = ledger.model.terminal_value
+    for state in np.flatnonzero((lower[-1] > worth) | (upper[-1] < worth))[:1]:
+        raise CertificateRejected(
+            f"last stage, state {state}: the terminal value is not in [{lower[-1, state]}, {upper[-1, state]}]"
+        )
+    for stage in range(len(policy)):
+        where = f" at stage {stage}"
+        ledger.terminals(lower[stage], upper[stage])
+        pairs = ledger.pairs_of(policy[stage])
+        ledger.above(lower[stage + 1], [lower[stage]], pairs, "lower <= T_policy lower" + where, weights=False)
+        ledger.below(upper[stage + 1], [upper[stage]], ledger.all_pairs, "T upper <= upper" + where, weights=False)
+
+
+def _total_reward(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object) -> None:
+    model, pairs = ledger.model, ledger.pairs_of(policy)
+    ledger.terminals(lower, upper)
+    signs = ledger.above(lower, [lower], pairs, "lower <= T_policy lower", weights=True)
+    ledger.forbid(
+        (signs == 0) & (lower[model.pair_state[pairs]] > 0), pairs, "lower < T_policy lower, strictly where lower > 0,"
+    )
+    signs = ledger.below(upper, [upper], ledger.all_pairs, "T upper <= upper", weights=True)
+    ledger.forbid((signs == 0) & (upper[model.pair_state] < 0), ledger.all_pairs, "T upper < upper, strictly where upper < 0,")
+
+
+def _average_reward(
+    ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]
+) -> None:
+    model, pairs = ledger.model, ledger.pairs_of(policy)
+    if set(witness) != {"lower_bias", "upper_bias"}:
+        raise CertificateRejected(f"an average-reward proof needs lower_bias and upper_bias; it has {sorted(witness)}")
+    below, above, nothing = witness["lower_bias"], witness["upper_bias"], np.zeros(model.n_pairs)
+    ledger.above(lower, [lower], pairs, "lower <= P_policy lower", weights=True, reward=nothing)
+    ledger.above(below, [lower, below], pairs, "lower + bias <= r + P_policy bias", weights=True)
+    ledger.below(upper, [upper], ledger.all_pairs, "P upper <= upper", weights=True, reward=nothing)
+    ledger.below(above, [upper, above], ledger.all_pairs, "r + P bias <= upper + bias", weights=True)

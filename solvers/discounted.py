@@ -1,0 +1,54 @@
+"""Discounted problems, and any other whose operator is a sup-norm contraction: run a method, then prove its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..mdp.model import MDP
+from ..mdp.operator import Operator
+from .answer import Answer
+from .bracket import inductive_bracket
+from .errors import NotConverged, SolveError
+from .method import Method
+from .modified_policy_iteration import ModifiedPolicyIteration
+from .watch import Watch
+
+_TIGHTER = (0.9, 0.3, 0.02)
+"""Shares of eps that the method is asked for, in turn, until the bracket, rounding included, is no wider than eps."""
+
+
+def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
+    """Answer of a discounted maximisation problem. Raises SolveError, NotConverged."""
+    operator = problem.operator
+    reason = "asked for"
+    if method is None:
+        method, reason = ModifiedPolicyIteration(), "one row a state between full sweeps suits most models"
+    if not hasattr(method, "run"):
+        raise SolveError(f"{method!r} does not solve discounted problems; use ModifiedPolicyIteration() or none at all")
+    if operator.modulus >= 1:
+        raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")
+    lower, upper, policy = certified_fixed_point(operator, method, eps, operator.start() if start is None else start, watch)
+    return Answer(lower, upper, policy, method, reason)
+
+
+def certified_fixed_point(
+    operator: Operator, method: Method, eps: float, start: np.ndarray, watch: Watch
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(lower, upper, policy) with upper - lower <= eps, proved; `operator.modulus` < 1. Raises NotConverged."""
+    value, reached = start, np.inf
+    for share in _TIGHTER:
+        value = method.run(operator, value, share * eps, watch)
+        lower, upper, policy = inductive_bracket(operator, value)
+        width = float(np.max(upper - lower))
+        if width <= eps:
+            return lower, upper, policy
+        if width > 0.999 * reached:
+            break
+        reached = width
+    raise NotConverged(
+        f"the proved bracket is {reached:.3g} wide and rounding allows no less (asked for {eps:.3g}); ask for a wider eps, "
+        "or use RationalPolicyIteration() on a small model",
+        reached=reached,
+    )

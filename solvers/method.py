@@ -1,0 +1,21 @@
+"""What a method is: its own settings, and one function from a start to a vector near the fixed point."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..mdp.operator import Operator
+from .watch import Watch
+
+
+class Method(Protocol):
+    """A fixed-point method for contractions: a frozen dataclass of its settings."""
+
+    def run(self, operator: Operator, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:
+        """A vector (n_states,) whose MacQueen-Porteus bracket should be at most eps wide. `value`, the start, is not changed.
+
+        Raises NotConverged when the method's own budget ends first.
+        """
+        ...
