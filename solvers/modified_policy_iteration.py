@@ -28,7 +28,7 @@ class ModifiedPolicyIteration:
     max_rounds: int = 100_000
 
     def run(self, operator: Operator, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:
-        """Centre of a bracket of width <= eps, shape (n_states,)."""
+        """A vector (n_states,) whose bracket is at most eps wide: its centre, unless terminal values hold some entries fast."""
         value, following = value.copy(), np.empty_like(value)
         policy = np.empty(operator.n_states, dtype=np.int32)
         width = np.inf
@@ -37,7 +37,7 @@ class ModifiedPolicyIteration:
             width = above - below
             watch(value, width, 1 + self.sweeps)
             if width <= eps:
-                return np.where(operator.terminal, value, value + (below + above) / 2)
+                return value if operator.terminal.any() else value + (below + above) / 2
             for _ in range(self.sweeps):
                 operator.apply_policy(policy, following, value)
                 value, following = following, value
