@@ -1,19 +1,23 @@
 """What a decision problem is: models, criteria, operators, instances, file formats, simulation, strategies."""
 
+from .constrained import ConstrainedMDP
 from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
 from .operator import Operator
+from .time_varying import TimeVaryingMDP
 
 __all__ = [
     "MDP",
     "AverageReward",
     "BanachError",
+    "ConstrainedMDP",
     "Criterion",
     "Discounted",
     "FileFormatError",
     "FiniteHorizon",
     "ModelError",
     "Operator",
+    "TimeVaryingMDP",
     "TotalReward",
 ]

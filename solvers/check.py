@@ -26,6 +26,7 @@ import numpy as np
 
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
+from ..mdp.time_varying import TimeVaryingMDP
 from .certificate import Certificate
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
@@ -46,7 +47,7 @@ class Verdict:
         return f"proved: bracket {self.width:.3g} wide, {self.rows} inequalities, {self.exact} of them in integers"
 
 
-def check(problem: MDP, certificate: Certificate) -> Verdict:
+def check(problem: MDP | TimeVaryingMDP, certificate: Certificate) -> Verdict:
     """Verify the certificate against the problem in exact arithmetic.
 
     Returns a truthy Verdict. Raises CertificateRejected naming the first place where the proof fails: another model, a wrong
@@ -56,21 +57,19 @@ def check(problem: MDP, certificate: Certificate) -> Verdict:
         raise CertificateRejected(
             f"the certificate speaks of model {certificate.fingerprint[:12]}..., this is {problem.fingerprint[:12]}..."
         )
-    ledger = _Ledger(problem)
+    maximal = problem.negated() if problem.criterion.minimize else problem
     lower, upper, witness = certificate.lower, certificate.upper, dict(certificate.witness)
     if problem.criterion.minimize:
-        ledger = _Ledger(problem.negated())
         lower, upper = -upper, -lower
         witness = {_opposite(name): -vector for name, vector in witness.items()}
-    ledger.vectors(lower, upper, certificate.policy, witness)
     prove = {
         Discounted: _discounted,
         FiniteHorizon: _finite_horizon,
         TotalReward: _total_reward,
         AverageReward: _average_reward,
     }[type(problem.criterion)]
-    prove(ledger, lower, upper, certificate.policy, witness)
-    return Verdict(certificate.width, ledger.rows, ledger.exact)
+    ledgers = prove(maximal, lower, upper, certificate.policy, witness)
+    return Verdict(certificate.width, sum(ledger.rows for ledger in ledgers), sum(ledger.exact for ledger in ledgers))
 
 
 def _opposite(name: str) -> str:
@@ -86,25 +85,13 @@ class _Ledger:
         self.all_pairs = np.arange(model.n_pairs)
         self.acting: np.ndarray = ~model.terminal
 
-    def vectors(self, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]) -> None:
-        model, criterion = self.model, self.model.criterion
-        stages = (criterion.horizon,) if isinstance(criterion, FiniteHorizon) else ()
-        values = (*(stage + 1 for stage in stages), model.n_states)
-        named = {"lower": lower, "upper": upper} | witness
-        for name, vector in named.items():
-            if vector.shape != values or vector.dtype != np.float64:
-                raise CertificateRejected(f"{name} has shape {vector.shape}, {vector.dtype}; it must be {values}, float64")
-            if not np.isfinite(vector).all():
-                raise CertificateRejected(f"{name} of state {int(np.argwhere(~np.isfinite(vector))[0][-1])} is not finite")
-        if policy.shape != (*stages, model.n_states) or policy.dtype.kind != "i":
+    def actions(self, policy: np.ndarray) -> None:
+        """Demand one action of each state's own, -1 in terminal states."""
+        model, count = self.model, np.diff(self.model.state_ptr)
+        if policy.shape != (model.n_states,) or policy.dtype.kind != "i":
             raise CertificateRejected(f"the policy has shape {policy.shape}, {policy.dtype}; it must name one action a state")
-        count = np.diff(model.state_ptr)
-        bad = np.argwhere(np.where(self.acting, (policy < 0) | (policy >= count), policy != -1))
-        if len(bad):
-            state = int(bad[0][-1])
-            raise CertificateRejected(
-                f"state {state}: the policy's action {policy[tuple(bad[0])]} is not one of its {count[state]}"
-            )
+        for state in np.flatnonzero(np.where(self.acting, (policy < 0) | (policy >= count), policy != -1))[:1]:
+            raise CertificateRejected(f"state {state}: the policy's action {policy[state]} is not one of its {count[state]}")
 
     def pairs_of(self, policy: np.ndarray) -> np.ndarray:
         return (self.model.state_ptr[:-1] + policy)[self.acting].astype(np.int64)
@@ -141,8 +128,27 @@ class _Ledger:
             raise CertificateRejected(f"terminal state {where}: its value {worth[state]} is not in {bracket}")
 
 
-def _discounted(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object) -> None:
-    model = ledger.model
+def _vectors(shape: tuple[int, ...], **named: np.ndarray) -> None:
+    for name, vector in named.items():
+        if vector.shape != shape or vector.dtype != np.float64:
+            raise CertificateRejected(f"{name} has shape {vector.shape}, {vector.dtype}; it must be {shape}, float64")
+        if not np.isfinite(vector).all():
+            raise CertificateRejected(f"{name} of state {int(np.argwhere(~np.isfinite(vector))[0][-1])} is not finite")
+
+
+def _stationary(
+    model: MDP, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]
+) -> _Ledger:
+    ledger = _Ledger(model)
+    _vectors((model.n_states,), lower=lower, upper=upper, **witness)
+    ledger.actions(policy)
+    return ledger
+
+
+def _discounted(
+    model: MDP, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]
+) -> list[_Ledger]:
+    ledger = _stationary(model, lower, upper, policy, witness)
     if model.discount * (1 + 2e-9) >= 1:
         for pair in ledger.all_pairs:
             if row_sum_at_least(model, int(pair), model.discount):
@@ -150,24 +156,37 @@ def _discounted(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: n
     ledger.terminals(lower, upper)
     ledger.above(lower, [lower], ledger.pairs_of(policy), "lower <= T_policy lower", weights=False)
     ledger.below(upper, [upper], ledger.all_pairs, "T upper <= upper", weights=False)
+    return [ledger]
 
 
-def _finite_horizon(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object) -> None:
-    worth = ledger.model.terminal_value
+def _finite_horizon(
+    problem: MDP | TimeVaryingMDP, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object
+) -> list[_Ledger]:
+    horizon, worth = problem.criterion.horizon, problem.terminal_value  # pyright: ignore[reportAttributeAccessIssue]
+    stages = problem.stages if isinstance(problem, TimeVaryingMDP) else (problem,) * horizon
+    _vectors((horizon + 1, problem.n_states), lower=lower, upper=upper)
+    if policy.shape != (horizon, problem.n_states):
+        raise CertificateRejected(f"the policy has shape {policy.shape}; it must be {(horizon, problem.n_states)}")
     for state in np.flatnonzero((lower[-1] > worth) | (upper[-1] < worth))[:1]:
         raise CertificateRejected(
             f"last stage, state {state}: the terminal value is not in [{lower[-1, state]}, {upper[-1, state]}]"
         )
-    for stage in range(len(policy)):
-        where = f" at stage {stage}"
+    ledgers = {id(model): _Ledger(model) for model in stages}
+    for stage, model in enumerate(stages):
+        ledger, where = ledgers[id(model)], f" at stage {stage}"
+        ledger.actions(policy[stage])
         ledger.terminals(lower[stage], upper[stage])
         pairs = ledger.pairs_of(policy[stage])
         ledger.above(lower[stage + 1], [lower[stage]], pairs, "lower <= T_policy lower" + where, weights=False)
         ledger.below(upper[stage + 1], [upper[stage]], ledger.all_pairs, "T upper <= upper" + where, weights=False)
+    return list(ledgers.values())
 
 
-def _total_reward(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, _: object) -> None:
-    model, pairs = ledger.model, ledger.pairs_of(policy)
+def _total_reward(
+    model: MDP, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]
+) -> list[_Ledger]:
+    ledger = _stationary(model, lower, upper, policy, witness)
+    pairs = ledger.pairs_of(policy)
     ledger.terminals(lower, upper)
     signs = ledger.above(lower, [lower], pairs, "lower <= T_policy lower", weights=True)
     ledger.forbid(
@@ -175,12 +194,14 @@ def _total_reward(ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy:
     )
     signs = ledger.below(upper, [upper], ledger.all_pairs, "T upper <= upper", weights=True)
     ledger.forbid((signs == 0) & (upper[model.pair_state] < 0), ledger.all_pairs, "T upper < upper, strictly where upper < 0,")
+    return [ledger]
 
 
 def _average_reward(
-    ledger: _Ledger, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]
-) -> None:
-    model, pairs = ledger.model, ledger.pairs_of(policy)
+    model: MDP, lower: np.ndarray, upper: np.ndarray, policy: np.ndarray, witness: dict[str, np.ndarray]
+) -> list[_Ledger]:
+    ledger = _stationary(model, lower, upper, policy, witness)
+    pairs = ledger.pairs_of(policy)
     if set(witness) != {"lower_bias", "upper_bias"}:
         raise CertificateRejected(f"an average-reward proof needs lower_bias and upper_bias; it has {sorted(witness)}")
     below, above, nothing = witness["lower_bias"], witness["upper_bias"], np.zeros(model.n_pairs)
@@ -188,3 +209,4 @@ def _average_reward(
     ledger.above(below, [lower, below], pairs, "lower + bias <= r + P_policy bias", weights=True)
     ledger.below(upper, [upper], ledger.all_pairs, "P upper <= upper", weights=True, reward=nothing)
     ledger.below(above, [upper, above], ledger.all_pairs, "r + P bias <= upper + bias", weights=True)
+    return [ledger]

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..mdp.criterion import Discounted
+from ..mdp.constrained import ConstrainedMDP
+from ..mdp.criterion import Discounted, FiniteHorizon
 from ..mdp.model import MDP
+from ..mdp.time_varying import TimeVaryingMDP
 from .certificate import Certificate
 from .discounted import solve_discounted
 from .errors import SolveError
+from .finite_horizon import solve_finite_horizon
 from .solution import Solution, Trace
 from .watch import Watch
 
 _ROUTES: dict[type, Callable[..., Any]] = {
     Discounted: solve_discounted,
+    FiniteHorizon: solve_finite_horizon,
 }
+"""The route of a kind of problem, or else of its criterion."""
 
 
 def solve(
-    problem: MDP,
+    problem: MDP | TimeVaryingMDP | ConstrainedMDP,
     method: Any = None,
     eps: float = 1e-6,
     *,
@@ -34,7 +39,7 @@ def solve(
 ) -> Solution:
     """Solve a decision problem and prove the answer.
 
-    problem: an `MDP`.
+    problem: an `MDP`, a `TimeVaryingMDP` or a `ConstrainedMDP`.
     method: a method of this package, or None for a good one.
     eps: > 0; the returned bracket is rigorous, rounding included, and nowhere wider.
     start: first vector, shape (n_states,), where the method uses one.
@@ -51,18 +56,19 @@ def solve(
     watch = Watch(report)
     if checkpoint is not None:
         watch = Watch(report, Path(checkpoint), maximal.fingerprint)
-        first = watch.resume(maximal.operator.start() if first is None else first)
-    answer = _ROUTES[type(problem.criterion)](maximal, method, eps, first, watch)
+        first = watch.resume(maximal.terminal_value.copy() if first is None else first)
+    route = _ROUTES[type(problem) if type(problem) in _ROUTES else type(problem.criterion)]
+    answer = route(maximal, method, eps, first, watch)
     lower, upper, witness = answer.lower, answer.upper, dict(answer.witness)
     if minimize:
-        lower, upper = -upper, -lower
-        witness = {_opposite(name): -vector for name, vector in witness.items()}
+        lower, upper = np.asarray(-upper), np.asarray(-lower)
+        witness = turned_round(witness)
     certificate = Certificate(lower, upper, answer.policy, problem, witness)
     trace = Trace(answer.method, answer.reason, watch.sweeps, time.perf_counter() - began, watch.history)
     return Solution(lower + (upper - lower) / 2, answer.policy, certificate, trace)
 
 
-def _start(problem: MDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
+def _start(problem: MDP | TimeVaryingMDP | ConstrainedMDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
     if start is None:
         return None
     value = np.array(start, dtype=np.float64)
@@ -72,5 +78,12 @@ def _start(problem: MDP, start: np.ndarray | None, minimize: bool) -> np.ndarray
     return np.where(problem.terminal, problem.terminal_value, value)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def _opposite(name: str) -> str:
-    return name.replace("lower", "?").replace("upper", "lower").replace("?", "upper")
+def turned_round(witness: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A witness of the negated problem: bounds, named lower_... and upper_..., change side and sign; all else stays."""
+    sides = {"lower": "upper", "upper": "lower"}
+    turned = dict(witness)
+    for name, vector in witness.items():
+        side, _, rest = name.partition("_")
+        if side in sides:
+            turned[f"{sides[side]}_{rest}"] = -vector
+    return turned
