@@ -17,6 +17,7 @@ import scipy.sparse
 
 from . import sweeps
 from .errors import ModelError
+from .packed import PackedPolicy, pack
 from .threads import WORTH_SHARING, n_threads, run_ranges, split
 
 if TYPE_CHECKING:
@@ -105,6 +106,19 @@ class BellmanOperator:
     def enclose(self, value: np.ndarray, policy: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
         """policy = greedy; lower <= T_policy value and T value <= upper, rounding included."""
         run_ranges(sweeps.enclose, self._cuts, *self._arrays, self.discount, value, policy, lower, upper)
+
+    @property
+    def actions_per_state(self) -> float:
+        """Mean number of actions: what a sweep of T costs in sweeps of one policy."""
+        return self.model.n_pairs / self.model.n_states
+
+    def pack(self, policy: np.ndarray, loops: bool) -> PackedPolicy:
+        """The policy as a packed linear map; see `banach.mdp.packed.pack`."""
+        return pack(self.model, self.discount, policy, loops)
+
+    def repack(self, packed: PackedPolicy, policy: np.ndarray, changed: np.ndarray) -> bool:
+        """Bring the states `changed` of a packed policy up to date in place; False where that is not possible."""
+        return packed.repack(self.model, self.discount, policy, changed)
 
     def policy_system(self, policy: np.ndarray) -> tuple[scipy.sparse.csr_array, np.ndarray]:
         """T_policy v = matrix @ v + constant; CSR (n, n) with the discount inside, and (n,)."""

@@ -17,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     import scipy.sparse
 
+    from .packed import PackedPolicy
+
 
 @runtime_checkable
 class Operator(Protocol):
@@ -68,4 +70,22 @@ class Operator(Protocol):
 
     def policy_system(self, policy: np.ndarray) -> tuple[scipy.sparse.csr_array, np.ndarray]:
         """The affine map T_policy v = matrix @ v + constant: CSR (n, n) and (n,)."""
+        ...
+
+
+@runtime_checkable
+class AffineOperator(Operator, Protocol):
+    """An operator whose T_policy is affine with rows worth gathering once for many sweeps."""
+
+    @property
+    def actions_per_state(self) -> float:
+        """What a sweep of T costs, in sweeps of one policy."""
+        ...
+
+    def pack(self, policy: np.ndarray, loops: bool) -> PackedPolicy:
+        """The policy's rows as a packed linear map; with `loops`, solved for their own states."""
+        ...
+
+    def repack(self, packed: PackedPolicy, policy: np.ndarray, changed: np.ndarray) -> bool:
+        """Bring the states `changed` of a packed policy up to date in place; False where that is not possible."""
         ...

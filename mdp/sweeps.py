@@ -11,8 +11,11 @@ Rounding. Let u = 2^-53, x = fl(q_k(v)) for a row of n entries, summed in any or
 
     |x - q_k(v)|  <=  2 (n + 2) u fl(|r_k| + g sum_j p_kj |v_j|) + 2^-1000         (n < 2^40, no overflow),
 
-so one `nextafter` beyond x -+ that bound encloses q_k(v) (Higham, Accuracy and Stability, 2002, section 3.1). Kernels that
-enclose are compiled without fast-math.
+(Higham, Accuracy and Stability, 2002, section 3.1). Rows of more than 16 entries are summed with compensation (Kahan 1965),
+whose own error is at most 2 u + O(n u^2) times the sum of absolute terms, so that n = 4 may stand for their length. The
+constant 2 (n + 4) covers the last subtraction too. Kernels that enclose are compiled without fast-math.
+
+Indices are cast to unsigned, which spares a test for negative ones at every access.
 """
 
 import numba
@@ -20,25 +23,31 @@ import numpy as np
 
 UNIT_ROUNDOFF = 2.0**-53
 TINY = 2.0**-1000
+COMPENSATED = 16
+"""Row length from which enclosures sum with compensation."""
+
+_index = np.uintp
+_FAST = {"contract", "reassoc", "nsz"}
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def bellman(start, stop, state_ptr, row_ptr, successor, probability, reward, terminal_value, discount, value, out, policy):
     """out = T value and policy = first greedy action on states [start, stop); least and greatest change."""
     low, high = np.inf, -np.inf
-    for state in range(start, stop):
-        first, last = state_ptr[state], state_ptr[state + 1]
+    for s in range(start, stop):
+        state = _index(s)
+        first, last = _index(state_ptr[state]), _index(state_ptr[state + _index(1)])
         best, action = -np.inf, -1
-        entry = row_ptr[first]
+        begin = _index(row_ptr[first])
         for pair in range(first, last):
-            end = row_ptr[pair + 1]
+            end = _index(row_ptr[pair + _index(1)])
             total = 0.0
-            while entry < end:
-                total += probability[entry] * value[successor[entry]]
-                entry += 1
+            for entry in range(begin, end):
+                total += probability[entry] * value[_index(successor[entry])]
+            begin = end
             total = reward[pair] + discount * total
             if total > best:
-                best, action = total, pair - first
+                best, action = total, np.int32(pair - first)
         if first == last:
             best = terminal_value[state]
         change = best - value[state]
@@ -48,20 +57,21 @@ def bellman(start, stop, state_ptr, row_ptr, successor, probability, reward, ter
     return low, high
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def bellman_policy(
     start, stop, state_ptr, row_ptr, successor, probability, reward, terminal_value, discount, policy, value, out
 ):
     """out = T_policy value on states [start, stop); least and greatest change."""
     low, high = np.inf, -np.inf
-    for state in range(start, stop):
-        if state_ptr[state] == state_ptr[state + 1]:
+    for s in range(start, stop):
+        state = _index(s)
+        if state_ptr[state] == state_ptr[state + _index(1)]:
             total = terminal_value[state]
         else:
-            pair = state_ptr[state] + policy[state]
+            pair = _index(state_ptr[state] + policy[state])
             total = 0.0
-            for entry in range(row_ptr[pair], row_ptr[pair + 1]):
-                total += probability[entry] * value[successor[entry]]
+            for entry in range(_index(row_ptr[pair]), _index(row_ptr[pair + _index(1)])):
+                total += probability[entry] * value[_index(successor[entry])]
             total = reward[pair] + discount * total
         change = total - value[state]
         low, high = min(low, change), max(high, change)
@@ -69,31 +79,30 @@ def bellman_policy(
     return low, high
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def gauss_seidel(order, backward, state_ptr, row_ptr, successor, probability, reward, terminal_value, discount, value, policy):
     """One in-place sweep of T in the given order, self-loops solved; least and greatest change."""
     low, high = np.inf, -np.inf
     n_states = len(order)
     for position in range(n_states):
-        state = order[n_states - 1 - position] if backward else order[position]
-        first, last = state_ptr[state], state_ptr[state + 1]
+        state = _index(order[n_states - 1 - position] if backward else order[position])
+        first, last = _index(state_ptr[state]), _index(state_ptr[state + _index(1)])
         best, action = -np.inf, -1
-        entry = row_ptr[first]
+        begin = _index(row_ptr[first])
         for pair in range(first, last):
-            end = row_ptr[pair + 1]
+            end = _index(row_ptr[pair + _index(1)])
             total, loop = 0.0, 0.0
-            while entry < end:
-                neighbour = successor[entry]
-                if neighbour == state:
-                    loop += probability[entry]
-                else:
-                    total += probability[entry] * value[neighbour]
-                entry += 1
+            for entry in range(begin, end):
+                neighbour = _index(successor[entry])
+                loop += probability[entry] if neighbour == state else 0.0
+                total += probability[entry] * value[neighbour]
+            begin = end
+            total -= loop * value[state]
             total = reward[pair] + discount * total
             if loop > 0.0:
                 total /= 1.0 - discount * loop
             if total > best:
-                best, action = total, pair - first
+                best, action = total, np.int32(pair - first)
         if first == last:
             best = terminal_value[state]
         change = best - value[state]
@@ -111,14 +120,14 @@ def gauss_seidel_policy(
     low, high = np.inf, -np.inf
     n_states = len(order)
     for position in range(n_states):
-        state = order[n_states - 1 - position] if backward else order[position]
-        if state_ptr[state] == state_ptr[state + 1]:
+        state = _index(order[n_states - 1 - position] if backward else order[position])
+        if state_ptr[state] == state_ptr[state + _index(1)]:
             total = terminal_value[state]
         else:
-            pair = state_ptr[state] + policy[state]
+            pair = _index(state_ptr[state] + policy[state])
             total, loop = 0.0, 0.0
-            for entry in range(row_ptr[pair], row_ptr[pair + 1]):
-                neighbour = successor[entry]
+            for entry in range(_index(row_ptr[pair]), _index(row_ptr[pair + _index(1)])):
+                neighbour = _index(successor[entry])
                 if neighbour == state:
                     loop += probability[entry]
                 else:
@@ -134,43 +143,46 @@ def gauss_seidel_policy(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def enclose(
-    start,
-    stop,
-    state_ptr,
-    row_ptr,
-    successor,
-    probability,
-    reward,
-    terminal_value,
-    discount,
-    value,
-    policy,
-    lower,
-    upper,
+    start, stop, state_ptr, row_ptr, successor, probability, reward, terminal_value, discount, value, policy, lower, upper
 ):
     """policy = greedy, lower <= T_policy value, T value <= upper on states [start, stop); see the module's rounding rule."""
-    for state in range(start, stop):
-        first, last = state_ptr[state], state_ptr[state + 1]
+    for s in range(start, stop):
+        state = _index(s)
+        first, last = _index(state_ptr[state]), _index(state_ptr[state + _index(1)])
         if first == last:
             lower[state] = upper[state] = terminal_value[state]
             policy[state] = -1
             continue
-        best, most = -np.inf, -np.inf
+        best, low, most, action = -np.inf, -np.inf, -np.inf, 0
+        begin = _index(row_ptr[first])
         for pair in range(first, last):
+            end = _index(row_ptr[pair + _index(1)])
             total, size = 0.0, 0.0
-            for entry in range(row_ptr[pair], row_ptr[pair + 1]):
-                term = probability[entry] * value[successor[entry]]
-                total += term
-                size += abs(term)
+            if end - begin <= _index(COMPENSATED):
+                for entry in range(begin, end):
+                    term = probability[entry] * value[_index(successor[entry])]
+                    total += term
+                    size += abs(term)
+            else:
+                carry = 0.0
+                for entry in range(begin, end):
+                    term = probability[entry] * value[_index(successor[entry])]
+                    size += abs(term)
+                    term -= carry
+                    following = total + term
+                    carry = (following - total) - term
+                    total = following
+            length = float(end - begin) if end - begin <= _index(COMPENSATED) else 4.0
+            begin = end
             total = reward[pair] + discount * total
             size = abs(reward[pair]) + discount * size
-            margin = 2.0 * (row_ptr[pair + 1] - row_ptr[pair] + 2) * UNIT_ROUNDOFF * size + TINY
+            margin = 2.0 * (length + 4.0) * UNIT_ROUNDOFF * size + TINY
             if total > best:
-                best = total
-                policy[state] = pair - first
-                lower[state] = np.nextafter(total - margin, -np.inf)
-            most = max(most, np.nextafter(total + margin, np.inf))
+                best, low, action = total, total - margin, np.int32(pair - first)
+            most = max(most, total + margin)
+        lower[state] = low
         upper[state] = most
+        policy[state] = action
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

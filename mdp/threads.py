@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-WORTH_SHARING = 100_000
+WORTH_SHARING = 400_000
 """Transitions below which handing work to a second thread costs more than it saves."""
 
 

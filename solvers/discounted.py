@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..mdp.model import MDP
-from ..mdp.operator import Operator
+from ..mdp.operator import AffineOperator, Operator
 from .answer import Answer
 from .bracket import inductive_bracket
 from .errors import NotConverged, SolveError
+from .inexact_policy_iteration import InexactPolicyIteration
 from .method import Method
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .watch import Watch
@@ -24,13 +25,20 @@ def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | 
     operator = problem.operator
     reason = "asked for"
     if method is None:
-        method, reason = ModifiedPolicyIteration(), "one row a state between full sweeps suits most models"
+        method, reason = default_method(operator)
     if not hasattr(method, "run"):
         raise SolveError(f"{method!r} does not solve discounted problems; use ModifiedPolicyIteration() or none at all")
     if operator.modulus >= 1:
         raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")
     lower, upper, policy = certified_fixed_point(operator, method, eps, operator.start() if start is None else start, watch)
     return Answer(lower, upper, policy, method, reason)
+
+
+def default_method(operator: Operator) -> tuple[Method, str]:
+    """A method that suits the operator, and why."""
+    if isinstance(operator, AffineOperator):
+        return InexactPolicyIteration(), "policies are affine, and how far to evaluate them shows on the way"
+    return ModifiedPolicyIteration(), "one policy's sweep costs less than an improvement"
 
 
 def certified_fixed_point(
