@@ -47,7 +47,7 @@ class InexactPolicyIteration:
     max_rounds: int = 20_000
 
     def run(self, operator: Operator, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:
-        """Centre of a bracket of width <= eps, shape (n_states,). Raises SolveError for operators whose policies are not affine."""
+        """A vector (n_states,) whose bracket is at most eps wide. Raises SolveError where policies are not affine maps."""
         if not isinstance(operator, AffineOperator):
             raise SolveError("InexactPolicyIteration() needs policies that are affine maps; use ModifiedPolicyIteration()")
         return _Run(self, operator, value.copy(), eps, watch).result()
@@ -71,7 +71,7 @@ class _Run:
     def result(self) -> np.ndarray:
         if not self.jacobi():
             self.gauss_seidel()
-        return np.where(self.operator.terminal, self.value, self.value + self.shift)
+        return self.value if self.operator.terminal.any() else self.value + self.shift
 
     def improve(self) -> tuple[float, float]:
         """A bracketing sweep of T into `spare`; `value` is left as it is."""
