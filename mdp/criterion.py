@@ -36,6 +36,7 @@ class Discounted:
         _require_discount(self.discount)
         if self.discount == 1:
             raise ModelError("discount 1 has no discounted value; use criterion=TotalReward() or AverageReward()")
+        object.__setattr__(self, "discount", float(self.discount))
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class FiniteHorizon:
         _require_discount(self.discount)
         if isinstance(self.horizon, bool) or int(self.horizon) != self.horizon or self.horizon < 0:
             raise ModelError(f"horizon {self.horizon!r} is not a number of decisions; give an integer >= 0")
+        object.__setattr__(self, "discount", float(self.discount))
+        object.__setattr__(self, "horizon", int(self.horizon))
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,21 @@ r"""Models from dense arrays, in the two layouts in common use.
     "sas": transition[s, a, j] = p(j | s, a), shape (n, A, n)        (Puterman; QuantEcon)
     "ass": transition[a, s, j], shape (A, n, n)                      (MDP toolboxes)
 
-Rewards: (n,), (n, A), or the transition's own shape, then averaged over successors with each row's sum rounded once.
+Rewards: (n,), (n, A), or the transition's own shape, then averaged over successors (see `banach.mdp.expectation`).
 An entry of -inf in a reward of shape (n, A) forbids the action.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .criterion import Criterion
 from .errors import ModelError
+from .expectation import expected_reward
 from .model import MDP, criterion_from, terminal_arrays
+from .validation import real_array
 
 
 def from_dense(
@@ -38,7 +39,7 @@ def from_dense(
     terminal: states where the process ends, with their values, or as a list worth zero.
     Raises ModelError for shapes that do not fit, and for everything that `MDP` refuses.
     """
-    transition, reward = np.asarray(transition, dtype=np.float64), np.asarray(reward, dtype=np.float64)
+    transition, reward = real_array("transition", transition), real_array("reward", reward)
     if _layout(transition, layout) == "ass":
         transition = transition.transpose(1, 0, 2)
         reward = reward.transpose(1, 0, 2) if reward.ndim == 3 else reward
@@ -60,7 +61,7 @@ def from_dense(
         criterion=criterion_from(discount, criterion),
         terminal=flags,
         terminal_value=values,
-        initial=None if initial is None else np.array(initial, dtype=np.float64),
+        initial=None if initial is None else real_array("initial", initial).copy(),
         action_names=None if allowed[~flags].all() else [str(action) for action in actions],
     )
 
@@ -82,7 +83,7 @@ def _layout(transition: np.ndarray, layout: str | None) -> str:
 def _expected(transition: np.ndarray, reward: np.ndarray) -> np.ndarray:
     n_states, n_actions, _ = transition.shape
     if reward.shape == transition.shape:
-        return average_reward(transition, reward)
+        return _averaged(transition, reward)
     if reward.shape == (n_states,):
         return np.repeat(reward[:, None], n_actions, axis=1)
     if reward.shape == (n_states, n_actions):
@@ -92,8 +93,8 @@ def _expected(transition: np.ndarray, reward: np.ndarray) -> np.ndarray:
     )
 
 
-def average_reward(transition: np.ndarray, reward: np.ndarray) -> np.ndarray:
-    """sum_j p_j r_j over the last axis; each sum of rounded products is itself rounded once (math.fsum)."""
-    product = np.where(transition != 0, transition * np.where(transition != 0, reward, 0.0), 0.0)
-    flat = product.reshape(-1, product.shape[-1])
-    return np.array([math.fsum(row) if np.isfinite(row).all() else row.sum() for row in flat]).reshape(product.shape[:-1])
+def _averaged(transition: np.ndarray, reward: np.ndarray) -> np.ndarray:
+    """sum_j p_j r_j over the last axis. What a step of probability zero would earn does not count, not even if infinite."""
+    possible = transition != 0
+    row_ptr = np.concatenate(([0], np.cumsum(possible.sum(axis=-1).ravel())))
+    return expected_reward(row_ptr, transition[possible], reward[possible]).reshape(transition.shape[:-1])

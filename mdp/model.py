@@ -158,7 +158,7 @@ class MDP:
     def action_of(self, state: int, action: int) -> str:
         """Readable name of an action, for messages."""
         if self.action_names is not None:
-            return self.action_names[int(self.state_ptr[state]) + action]
+            return self.action_names[int(self.state_ptr[state]) + action] or str(action)
         return str(action)
 
     def state_of(self, state: int) -> str:
@@ -186,7 +186,7 @@ class MDP:
     def from_sparse(
         cls,
         transition: Sequence[scipy.sparse.sparray] | scipy.sparse.sparray,
-        reward: np.ndarray,
+        reward: Any,
         discount: float | None = None,
         *,
         criterion: Criterion | None = None,
@@ -204,8 +204,8 @@ class MDP:
     @classmethod
     def from_callable(
         cls,
-        step: Callable[[Any], Mapping[Any, Any]],
-        initial: Sequence[Any],
+        step: Callable[[Any], Mapping[Any, Any] | float],
+        initial: Sequence[Any] | Mapping[Any, float],
         discount: float | None = None,
         *,
         criterion: Criterion | None = None,
@@ -237,8 +237,8 @@ class MDP:
         return read_umb(path, **options)
 
     def to_umb(self, path: str | Path) -> None:
-        """Write a UMB file, readable by Storm and other model checkers; see `banach.mdp.umb.write_umb`."""
-        from .umb import write_umb
+        """Write a UMB file, readable by Storm and other model checkers; see `banach.mdp.umb_write.write_umb`."""
+        from .umb_write import write_umb
 
         write_umb(self, path)
 

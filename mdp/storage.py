@@ -21,7 +21,10 @@ from .errors import FileFormatError
 
 FORMAT = 1
 MAX_HEADER_BYTES = 64 * 2**20
-MAX_RATIO = 1100  # deflate cannot do better than 1032 to 1
+MAX_MEMBERS = 100_000
+MAX_MEMBER_RATIO = 1100  # deflate cannot do better than 1032 to 1
+MAX_TOTAL_RATIO = 200  # arrays of a model or a certificate taken together; a file of zeros alone does better
+FREE_BYTES = 256 * 2**20  # what a file may unpack to whatever its own size
 
 
 def write_arrays(path: str | Path, kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -41,6 +44,7 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     """Header and arrays of a file that `write_arrays` wrote with this kind. Raises FileFormatError naming path and fault."""
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, os.path.getsize(path))
             arrays = {info.filename.removesuffix(".npy"): _read_member(archive, info) for info in archive.infolist()}
     except FileNotFoundError:
         raise FileFormatError(f"{path}: no such file") from None
@@ -60,9 +64,25 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     return header, arrays
 
 
+def unpacked_limit(size: int) -> int:
+    """Most bytes that a compressed file of `size` bytes may unpack to, before it is taken for a bomb."""
+    return max(FREE_BYTES, MAX_TOTAL_RATIO * size)
+
+
+def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS or len({info.filename for info in members}) != len(members):
+        raise ValueError(f"{len(members)} members, too many or of the same name")
+    for info in members:
+        if not info.filename.endswith(".npy"):
+            raise ValueError(f"member {info.filename!r} is not an array")
+        if info.compress_size > size or info.file_size > MAX_MEMBER_RATIO * max(info.compress_size, 1):
+            raise ValueError(f"member {info.filename} claims {info.file_size} bytes from {info.compress_size} of {size}")
+    if (total := sum(info.file_size for info in members)) > unpacked_limit(size):
+        raise ValueError(f"it claims to unpack from {size} bytes to {total}")
+
+
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    if info.file_size > MAX_RATIO * max(info.compress_size, 1):
-        raise ValueError(f"member {info.filename} claims {info.file_size} bytes from {info.compress_size}")
     with archive.open(info) as member:
         version = npy.read_magic(member)
         if version not in {(1, 0), (2, 0)}:
@@ -79,8 +99,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         data = member.read(size)
         if len(data) != size or member.read(1):
             raise ValueError(f"member {info.filename} is truncated or too long")
-    array = np.frombuffer(bytearray(data), dtype=dtype)
-    return array.reshape(shape, order="F" if fortran else "C").copy()
+    if dtype.kind == "b" and np.frombuffer(data, dtype=np.uint8).max(initial=0) > 1:
+        raise ValueError(f"member {info.filename} holds bytes that are neither false nor true")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C").copy()
 
 
 class atomic_file:  # noqa: N801
@@ -99,9 +120,13 @@ class atomic_file:  # noqa: N801
         if kind is not None:
             self.temporary.unlink(missing_ok=True)
             return
-        with open(self.temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(self.temporary, 0o666 & ~umask)
-        os.replace(self.temporary, self.path)
+        try:
+            with open(self.temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(self.temporary, 0o666 & ~umask)
+            os.replace(self.temporary, self.path)
+        except BaseException:
+            self.temporary.unlink(missing_ok=True)
+            raise

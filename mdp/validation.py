@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from .model import MDP
 
 ROW_SUM_TOLERANCE = 1e-9
+
+
+def real_array(name: str, given: Any) -> np.ndarray:
+    """What was given, as float64. Raises ModelError when it is no array of real numbers."""
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind not in "iufbO":
+            raise TypeError(f"it holds {array.dtype}")
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError) as fault:
+        raise ModelError(f"{name} is no array of real numbers: {fault}") from None
 
 
 def validate(model: MDP) -> None:

@@ -1,0 +1,232 @@
+r"""UMB, the binary format that PRISM, Storm and Modest exchange models in, read and written through the `umbi` library.
+
+A file is a tar archive, plain or compressed with gzip or xz: index.json says what there is, and flat little-endian arrays hold
+states -> choices -> branches (our states, pairs and transitions), labels ("aps") and named rewards of states, choices or
+branches. `umbi` knows the index and its types; the arrays are read and written here, by numpy, after their sizes have
+been compared with the index. Nothing is believed that is not there, and an archive may not unpack to more than
+`banach.mdp.storage.unpacked_limit` allows.
+
+What a step earns is the reward of the state that it leaves, plus that of the choice, plus the mean over branches. A state
+without choices ends the process and is worth nothing. Several initial states are equally likely. Files ask no question;
+see `banach.mdp.goal`.
+
+Format: https://github.com/pmc-tools/umb, format 1. Andriushchenko et al., umbi 0.2.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from umbi.umb import ExplicitUmb
+from umbi.umb.index import AnnotationDescription, TransitionSystem, UmbIndex
+from umbi.umb.umb_to_tar import UmbDecoder
+
+from .criterion import Criterion, TotalReward
+from .errors import FileFormatError, ModelError
+from .expectation import expected_reward
+from .goal import ending, require_room, without_pairs_of
+from .model import MDP, criterion_from
+from .npz import criterion_of
+from .umb_archive import Archive, unpack
+
+logging.getLogger("umbi").addHandler(logging.NullHandler())  # its complaints come back as our errors
+
+TOOL = "banach"
+INDEX = "index.json"
+
+
+def read_umb(
+    path: str | Path,
+    discount: float | None = None,
+    criterion: Criterion | None = None,
+    *,
+    reward: str | None = None,
+    target: str | Sequence[str] | None = None,
+    avoid: str | None = None,
+) -> MDP:
+    """The decision problem of a DTMC or MDP in a UMB file.
+
+    discount, criterion: at most one of them; default TotalReward(), or what a file of this library says.
+    reward: name of the reward to collect; default the only one, or none when there is a target.
+    target: label, or labels that must all hold, of the states where the run ends; worth 1 when no reward is named, so that the
+        value is the probability to reach them, and 0 otherwise.
+    avoid: label of states where the run ends, worth nothing.
+    Keeps initial states, labels and action names. A file that `write_umb` wrote, read without reward and target, has the same
+    fingerprint. Raises FileFormatError, naming the file, for one that is damaged, truncated or lies about its sizes, and for
+    what an `MDP` cannot represent (continuous time, games, intervals, observations); ModelError for a question that does not
+    fit, naming the labels or rewards that there are, and for everything that `MDP` refuses.
+    """
+    archive = _guarded(path, lambda: unpack(path))
+    index = _guarded(path, lambda: _index(archive))
+    fields, terminal = _guarded(path, lambda: _structure(archive, index))
+    ours = _own_parameters(index)
+    restored = bool(ours) and reward is None and target is None
+    try:
+        if restored:
+            fields |= _guarded(path, lambda: _restored(archive, index, ours, fields))
+            if discount is None and criterion is None:
+                criterion = fields["criterion"]
+        else:
+            name = _chosen(index, reward, target)
+            fields["reward"] = _guarded(path, lambda: _reward(archive, index, name, fields))
+            flags, values = ending(fields["labels"], len(terminal), target, avoid, rewarded=reward is not None)
+            fields |= {"terminal": terminal | flags, "terminal_value": values}
+        default = TotalReward() if discount is None and criterion is None else criterion
+        fields["criterion"] = criterion_from(discount, default)
+        return MDP(**(fields | without_pairs_of(fields["terminal"], fields)))
+    except ModelError as fault:
+        raise ModelError(f"{path}: {fault}") from None
+
+
+def _guarded(path: str | Path, read: Callable[[], Any]) -> Any:
+    """What `read` returns; whatever a hostile file makes umbi, tarfile or numpy raise becomes FileFormatError."""
+    try:
+        return read()
+    except FileNotFoundError:
+        raise FileFormatError(f"{path}: no such file") from None
+    except ModelError:
+        raise
+    except Exception as fault:
+        reason = " ".join(str(fault).split()) or type(fault).__name__
+        raise FileFormatError(f"{path}: not a UMB model that can be read ({reason[:500]})") from None
+
+
+def _index(archive: Archive) -> UmbIndex:
+    """The index, checked by umbi and for being a DTMC or an MDP."""
+    decoder = UmbDecoder()
+    decoder[INDEX] = archive.index_json()
+    explicit = ExplicitUmb()
+    decoder.read_index_file(explicit)
+    index = explicit.index
+    if index.format_version != 1:
+        raise ValueError(f"it is of UMB format {index.format_version}; only format 1 is known")
+    system: TransitionSystem = index.transition_system
+    kind = system.branch_probability_type
+    for unfit, what in (
+        (system.time != "discrete", f"its time is {system.time}, as in CTMC and Markov automata; an MDP has discrete time"),
+        (system.num_players > 1, f"it is a game of {system.num_players} players"),
+        (system.num_observations > 0, f"it is partially observed, with {system.num_observations} observations"),
+        (kind is not None and "interval" in str(kind.type), "its probabilities are intervals"),
+    ):
+        if unfit:
+            raise ValueError(f"{what}, which an MDP cannot represent")
+    return index
+
+
+def _structure(archive: Archive, index: UmbIndex) -> tuple[dict[str, Any], np.ndarray]:
+    """The fields of an MDP that need no question, and which states have no choices. Sizes follow from arrays that are there."""
+    system: TransitionSystem = index.transition_system
+    successor = archive.integers("branch-to-target.bin", "u8", system.num_branches)
+    row_ptr = archive.pointers("choice-to-branches.bin", system.num_choices, system.num_branches)
+    state_ptr = archive.pointers("state-to-choices.bin", system.num_states, system.num_choices)
+    n_states = len(state_ptr) - 1
+    if system.num_players == 0 and (np.diff(state_ptr) > 1).any():
+        raise ValueError("a Markov chain has a state with more than one choice")
+    if (beyond := np.flatnonzero(successor >= n_states)).size:
+        raise ValueError(f"branch {beyond[0]} leads to state {successor[beyond[0]]}, but there are {n_states}")
+    kind = system.branch_probability_type
+    if kind is None and (np.diff(row_ptr) != 1).any():
+        raise ValueError("it has no probabilities and a choice with several branches; such branching has no expected value")
+    starts = archive.bits("state-is-initial.bin", n_states)
+    if starts.sum() != system.num_initial_states:
+        raise ValueError(f"{starts.sum()} states are initial, but the index says {system.num_initial_states}")
+    fields = {
+        "state_ptr": state_ptr,
+        "row_ptr": row_ptr,
+        "successor": successor,
+        "probability": np.ones(len(successor))
+        if kind is None
+        else archive.reals("branch-to-probability.bin", kind, len(successor)),
+        "initial": starts / starts.sum() if starts.any() else None,
+        "labels": _labels(archive, index, n_states),
+        "action_names": archive.action_names(system.num_choice_actions, len(row_ptr) - 1),
+    }
+    return fields, np.diff(state_ptr) == 0
+
+
+def _annotations(index: UmbIndex, group: str) -> dict[str, tuple[str, AnnotationDescription]]:
+    """Annotations of a group: name -> (identifier, description). Tools refer to the alias where there is one."""
+    described = (index.annotations or {}).get(group, {})
+    return {entry.alias or identifier: (identifier, entry) for identifier, entry in described.items()}
+
+
+def _labels(archive: Archive, index: UmbIndex, n_states: int) -> dict[str, np.ndarray]:
+    found = _annotations(index, "aps")
+    require_room(len(found), n_states)
+    return {name: archive.bits(f"annotations/aps/{label}/states/values.bin", n_states) for name, (label, _) in found.items()}
+
+
+def _chosen(index: UmbIndex, reward: str | None, target: str | Sequence[str] | None) -> str | None:
+    """The name of the reward to collect, or None for none."""
+    names = sorted(_annotations(index, "rewards"))
+    listed = ", ".join(map(repr, names)) or "none"
+    if reward is not None and reward not in names:
+        raise ModelError(f"there is no reward {reward!r}; the rewards are {listed}")
+    if reward is not None or target is not None:
+        return reward
+    if len(names) == 1:
+        return names[0]
+    labels = ", ".join(map(repr, sorted(_annotations(index, "aps")))) or "none"
+    raise ModelError(f"say what to optimise: reward=... (there are {listed}), or target=... (labels: {labels})")
+
+
+def _reward(archive: Archive, index: UmbIndex, name: str | None, fields: dict[str, Any]) -> np.ndarray:
+    """Expected reward of each choice, (m,): its state's, its own, and the mean over its branches."""
+    if name is None:
+        return np.zeros(len(fields["row_ptr"]) - 1)
+    parts = _parts(archive, index, name, fields)
+    per_choice = np.repeat(parts["states"], np.diff(fields["state_ptr"])) + parts["choices"]
+    if not parts["branches"].any():
+        return per_choice
+    return expected_reward(fields["row_ptr"], fields["probability"], parts["branches"], per_choice)
+
+
+def _parts(archive: Archive, index: UmbIndex, name: str, fields: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The three arrays of a reward, zeros where it does not apply."""
+    identifier, entry = _annotations(index, "rewards")[name]
+    if entry.probability_type is not None:
+        raise ValueError(f"the reward {name!r} is random, which an MDP cannot represent")
+    sizes = {
+        "states": len(fields["state_ptr"]) - 1,
+        "choices": len(fields["row_ptr"]) - 1,
+        "branches": len(fields["successor"]),
+    }
+    return {
+        entity: archive.reals(f"annotations/rewards/{identifier}/{entity}/values.bin", entry.type, size, absent=0.0)
+        if entity in (entry.applies_to or ())
+        else np.zeros(size)
+        for entity, size in sizes.items()
+    }
+
+
+def _own_parameters(index: UmbIndex) -> dict[str, Any]:
+    """What `write_umb` left in the index, empty for other tools' files."""
+    data = index.file_data
+    if data is None or data.tool != TOOL or not isinstance(data.parameters, dict):
+        return {}
+    return data.parameters
+
+
+def _restored(archive: Archive, index: UmbIndex, ours: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Rewards, terminal states, initial distribution and criterion as `write_umb` had them."""
+    labels = dict(fields["labels"])
+    terminal = labels[ours["terminal"]]
+    if ours["added"]:
+        del labels[ours["terminal"]]
+    initial = fields["initial"]
+    if ours.get("initial") is not None:  # umbi drops nulls from the index
+        initial = np.zeros(len(terminal))
+        states, weights = np.array(ours["initial"][0], dtype=np.int64), np.array(ours["initial"][1], dtype=np.float64)
+        initial[states] = weights
+    return {
+        "reward": _parts(archive, index, ours["reward"], fields)["choices"],
+        "terminal": terminal,
+        "terminal_value": _parts(archive, index, ours["terminal_value"], fields)["states"],
+        "initial": initial,
+        "labels": labels,
+        "criterion": criterion_of(ours["criterion"]),
+    }
