@@ -6,10 +6,24 @@ values; `make("garnet:states=1000,discount=0.99")` builds one from its spelling.
 
 from .catalogue import CATALOGUE, make, parse
 from .chains import combination_lock, end_component_trap, gambler, haddad_monmege, rare_exit, riverswim
+from .classics import (
+    blackwell,
+    howard_taxi,
+    howard_toymaker,
+    multichain_gamble,
+    puterman_two_state,
+    rare_visit,
+    scales,
+    stay_or_move,
+    tied_actions,
+)
 from .garnet import garnet
 from .grids import frozen_lake, gridworld, random_ice, russell_norvig, ssp_grid
 from .instance import Instance, Published
+from .inventories import inventory, lost_sales, setup_inventory
+from .lot_sizing import wagner_whitin
 from .maintenance import forest, machine_replacement
+from .protocols import consensus_coin, herman, knuth_yao_die, zeroconf
 from .queues import admission, queue
 
 __all__ = [
@@ -17,7 +31,9 @@ __all__ = [
     "Instance",
     "Published",
     "admission",
+    "blackwell",
     "combination_lock",
+    "consensus_coin",
     "end_component_trap",
     "forest",
     "frozen_lake",
@@ -25,13 +41,28 @@ __all__ = [
     "garnet",
     "gridworld",
     "haddad_monmege",
+    "herman",
+    "howard_taxi",
+    "howard_toymaker",
+    "inventory",
+    "knuth_yao_die",
+    "lost_sales",
     "machine_replacement",
     "make",
+    "multichain_gamble",
     "parse",
+    "puterman_two_state",
     "queue",
     "random_ice",
     "rare_exit",
+    "rare_visit",
     "riverswim",
     "russell_norvig",
+    "scales",
+    "setup_inventory",
     "ssp_grid",
+    "stay_or_move",
+    "tied_actions",
+    "wagner_whitin",
+    "zeroconf",
 ]

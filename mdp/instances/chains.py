@@ -141,12 +141,12 @@ def rare_exit(exponent: int = 40, objective: str = "steps") -> MDP:
     return from_lists(states, TotalReward(), initial=start_at(3, 0), labels={"goal": np.array([False, True, False])})
 
 
-def combination_lock(length: int = 20, p: float = 0.5, bait: float = 0.01, discount: float = 0.99) -> MDP:
+def combination_lock(length: int = 20, p: float = 0.9, bait: float = 0.01, discount: float = 0.99) -> MDP:
     """A deceptive chain: a sure small reward now, or a long row of steps, any of which may throw you back, to a reward of one.
 
     State i of 0..length - 1; action 0 takes `bait` and returns to state 0; action 1 goes on with probability p, else back to
     state 0; the last state's action 1 is worth 1 and goes back to state 0.
-    length: >= 1. p: in (0, 1]. bait: any number. discount: in [0, 1).
+    length: >= 1. p: in (0, 1]. bait: any number. discount: in [0, 1]; at 1, average reward.
     Raises ModelError for parameters out of range. Source: Koenig and Simmons, Mach. Learn. 22, 1996 (reset state spaces).
     """
     at_least(1, length=length)

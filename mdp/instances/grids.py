@@ -18,6 +18,7 @@ import numpy as np
 import scipy.ndimage
 
 from ..criterion import Criterion, Discounted, TotalReward
+from ..errors import ModelError
 from ..model import MDP
 from .instance import Instance, Published
 from .parameters import at_least, rational, within
@@ -40,7 +41,7 @@ def gridworld(side: int = 10, slip: float = 0.2, discount: float = 0.99, walls: 
 def ssp_grid(side: int = 10, slip: float = 0.2, walls: float = 0.0, seed: int = 0) -> MDP:
     """The expected number of steps to the far corner of a square grid with slips, to be minimised: a stochastic shortest path.
 
-    side: >= 2. slip: in [0, 1). walls: in [0, 1], share of cells that are walls, drawn with `seed`; cells that the walls cut
+    side: >= 2. slip: in [0, 1]. walls: in [0, 1], share of cells that are walls, drawn with `seed`; cells that the walls cut
     off from the goal are left out.
     Raises ModelError for parameters out of range. Source: Bertsekas and Tsitsiklis, Math. Oper. Res. 16, 1991.
     """
@@ -51,7 +52,7 @@ def ssp_grid(side: int = 10, slip: float = 0.2, walls: float = 0.0, seed: int = 
 def random_ice(side: int = 20, holes: float = 0.1, slip: float = 2 / 3, discount: float = 0.99, seed: int = 0) -> MDP:
     """A frozen lake with random holes: reach the far corner, worth one; a hole, worth nothing, ends the walk.
 
-    side: >= 2. holes: in [0, 1), share of cells that are holes, redrawn until start and goal are joined. slip: in [0, 1].
+    side: >= 2. holes: in [0, 0.4], share of cells that are holes, redrawn until start and goal are joined. slip: in [0, 1].
     discount: in [0, 1]; at 1 the value is the probability of arriving. seed: of numpy's default generator.
     Raises ModelError for parameters out of range. Source: gymnasium's FrozenLake (Towers et al., arXiv:2407.17032).
     """
@@ -59,15 +60,20 @@ def random_ice(side: int = 20, holes: float = 0.1, slip: float = 2 / 3, discount
     within(0, 1, slip=slip, discount=discount)
     within(0, 0.4, holes=holes)
     rng = np.random.default_rng(seed)
-    while True:
-        ice = rng.random((side, side)) >= holes
-        ice[0, 0] = ice[-1, -1] = True
-        areas, _ = scipy.ndimage.label(ice)  # pyright: ignore[reportGeneralTypeIssues]
-        if areas[0, 0] == areas[-1, -1]:
-            break
+    ice = next((lake for lake in (_ice(rng, side, holes) for _ in range(1000)) if lake is not None), None)
+    if ice is None:
+        raise ModelError(f"holes={holes}: none of 1000 lakes had a way to the goal; take fewer holes")
     ends = dict.fromkeys(zip(*np.nonzero(~ice), strict=True), 0.0) | {(side - 1, side - 1): 1.0}
     criterion = TotalReward() if discount == 1 else Discounted(discount)
     return _grid(np.ones_like(ice), slip, 0.0, criterion, ends)
+
+
+def _ice(rng: np.random.Generator, side: int, holes: float) -> np.ndarray | None:
+    """Where a random lake is frozen, or None if there is no way from the first corner to the last."""
+    ice = rng.random((side, side)) >= holes
+    ice[0, 0] = ice[-1, -1] = True
+    areas, _ = scipy.ndimage.label(ice)  # pyright: ignore[reportGeneralTypeIssues]
+    return ice if areas[0, 0] == areas[-1, -1] else None
 
 
 def frozen_lake(discount: float = 1.0) -> MDP:
