@@ -5,6 +5,7 @@ from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, Tota
 from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
 from .operator import Operator
+from .simulate import Trajectories, returns, simulate
 from .time_varying import TimeVaryingMDP
 
 __all__ = [
@@ -20,4 +21,7 @@ __all__ = [
     "Operator",
     "TimeVaryingMDP",
     "TotalReward",
+    "Trajectories",
+    "returns",
+    "simulate",
 ]
