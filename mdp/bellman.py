@@ -82,8 +82,15 @@ class BellmanOperator:
         return self.mass[1]
 
     def start(self) -> np.ndarray:
-        """Zero, and the terminal value in terminal states; shape (n_states,)."""
-        return self.model.terminal_value.copy()
+        """The terminal value in terminal states and elsewhere a constant c <= T c, so that sweeps rise from below; (n_states,).
+
+        From below, news of a good terminal state spreads with the first sweeps; from above, every state first tries all its
+        neighbours that have not been disappointed yet.
+        """
+        model = self.model
+        worst = min(0.0, float(model.reward.min(initial=0.0)), float(model.terminal_value.min(initial=0.0)))
+        floor = worst / (1 - self.modulus) if self.modulus < 1 else 0.0
+        return np.where(model.terminal, model.terminal_value, floor)
 
     def apply(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
         """out = T value, policy = greedy actions (lowest index on ties); least and greatest change."""

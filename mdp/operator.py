@@ -45,7 +45,7 @@ class Operator(Protocol):
         ...
 
     def start(self) -> np.ndarray:
-        """A fresh first vector: zero, and the terminal value in terminal states."""
+        """A fresh first vector, with the terminal value in terminal states."""
         ...
 
     def apply(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:

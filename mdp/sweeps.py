@@ -9,11 +9,12 @@ the fixed point and removes self-loops from the convergence rate.
 
 Rounding. Let u = 2^-53, x = fl(q_k(v)) for a row of n entries, summed in any order, with or without fused operations. Then
 
-    |x - q_k(v)|  <=  2 (n + 2) u fl(|r_k| + g sum_j p_kj |v_j|) + 2^-1000         (n < 2^40, no overflow),
+    |x - q_k(v)|  <=  1.01 (n + 2) u fl(|r_k| + g sum_j p_kj |v_j|) + 2^-1000         (n < 2^31, no overflow),
 
-(Higham, Accuracy and Stability, 2002, section 3.1). Rows of more than 16 entries are summed with compensation (Kahan 1965),
-whose own error is at most 2 u + O(n u^2) times the sum of absolute terms, so that n = 4 may stand for their length. The
-constant 2 (n + 4) covers the last subtraction too. Kernels that enclose are compiled without fast-math.
+where 1.01 covers 1 / (1 - (n + 2) u) and the rounding of the bound itself (Higham, Accuracy and Stability, 2002, section
+3.1). Rows of more than 16 entries are summed with compensation (Kahan 1965), whose own error is at most 2 u + O(n u^2) times
+the sum of absolute terms, so that n = 4 may stand for their length. The constant n + 5 covers the last subtraction too.
+Kernels that enclose are compiled without fast-math.
 
 Indices are cast to unsigned, which spares a test for negative ones at every access.
 """
@@ -176,7 +177,7 @@ def enclose(
             begin = end
             total = reward[pair] + discount * total
             size = abs(reward[pair]) + discount * size
-            margin = 2.0 * (length + 4.0) * UNIT_ROUNDOFF * size + TINY
+            margin = 1.01 * (length + 5.0) * UNIT_ROUNDOFF * size + TINY
             if total > best:
                 best, low, action = total, total - margin, np.int32(pair - first)
             most = max(most, total + margin)

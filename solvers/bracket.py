@@ -17,8 +17,8 @@ import numpy as np
 from ..mdp.operator import Operator
 from ..mdp.sweeps import UNIT_ROUNDOFF
 
-_GUARD = 8.0
-"""Multiple of the rounding terms that is added, so that a checker in floating point with error bounds decides at once too."""
+_GUARD = 3.0
+"""Units of rounding by which the shifts are widened: two for the rounding of v + c, one for that of the shifts themselves."""
 
 
 def macqueen_porteus(low: float, high: float, mass: tuple[float, float]) -> tuple[float, float]:

@@ -5,7 +5,7 @@ Floats are dyadic rationals, so for each pair k of state s the sign of
     as stored:    r_k + g sum_j p_kj x_j - y_s                 (discounted, finite horizon)
     as weights:   sum_j p_kj (r_k + x_j - y_s)                 (undiscounted: the row's true probabilities are p_kj / sum p_k)
 
-is decided exactly: first in numpy with an a-priori rounding bound (2 (n + 8) u times the sum of absolute terms, for n terms
+is decided exactly: first in numpy with an a-priori rounding bound (1.01 (n + 8) u times the sum of absolute terms, for n terms
 in any order; Higham 2002, section 3.1), and where that cannot tell, in integer arithmetic.
 """
 
@@ -91,7 +91,7 @@ def _filtered(
             total = constant + discount * np.add.reduceat(p * worth, heads)
             size += discount * np.add.reduceat(p * np.abs(worth), heads)
             zero = np.zeros(len(pairs), dtype=bool)
-        margin = 2.0 * (length + len(minus) + 8) * _UNIT * size + 2.0**-900
+        margin = 1.01 * (length + len(minus) + 8) * _UNIT * size + 2.0**-900
         decided = (np.abs(total) > margin) | zero
     return decided, np.where(zero, 0, np.sign(total)).astype(np.int8)
 

@@ -23,10 +23,14 @@ import numpy as np
 
 from ..mdp.operator import AffineOperator, Operator
 from ..mdp.packed import PackedPolicy
+from ..mdp.sweeps import UNIT_ROUNDOFF
 from .bracket import macqueen_porteus
 from .errors import NotConverged, SolveError
 from .krylov import VECTORS, correct
 from .watch import Watch
+
+_LONGEST = 64
+"""Gauss-Seidel rounds without a bracket."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class _Run:
         before, narrowest, stalled = self.policy.copy(), math.inf, 0
         while True:
             low, high = self.improve()
-            if self.width <= self.eps:
+            if self.width <= self.eps or self.rounded(high - low):
                 return True
             self.value, self.spare = self.spare, self.value
             stalled = stalled + 1 if high - low > self.method.slow * narrowest else 0
@@ -114,34 +118,37 @@ class _Run:
             low, high = packed.apply(self.value, self.spare)
             self.value, self.spare = self.spare, self.value
             span, count = high - low, count + 1
+            self.sweeps += self.per_policy
             if count >= 3 and span > first * self.method.slow**count:
                 return False
-        self.sweeps += count * self.per_policy
         return True
 
     def gauss_seidel(self) -> None:
-        """Gauss-Seidel and Krylov evaluation until the bracket is narrow enough."""
+        """Gauss-Seidel and Krylov evaluation until the bracket is narrow enough, or rounding stops it."""
         narrow = self.eps * (1 - self.operator.modulus) / 2
-        target, backward, work = np.inf, True, None
+        target, backward, work, since = np.inf, True, None, 0
         while True:
             low, high = self.operator.sweep(self.value, self.policy, backward)
             self.sweeps += 1
-            change = max(high, -low)
-            if change <= target:
+            change, since = max(high, -low), since + 1
+            if change <= target or since >= _LONGEST:
                 low, high = self.improve()
-                if self.width <= self.eps:
+                change, since = max(high, -low), 0
+                if self.width <= self.eps or self.rounded(change):
                     return
                 self.value, self.spare = self.spare, self.value
-                change = max(high, -low)
                 target = max(change / 30, min(narrow, change / 2))
             packed = self.packed(loops=True)
             rate = self.relax(packed, change, backward)
-            left = _sweeps_left(change / narrow, rate)
-            if left > self.method.patience and self.moved <= self.method.settled:
+            if _sweeps_left(change / narrow, rate) > self.method.patience and self.moved <= self.method.settled:
                 work = np.empty((VECTORS, self.operator.n_states)) if work is None else work
                 _, sweeps = correct(packed, self.value, self.method.forcing, 4 * self.method.patience, work)
                 self.sweeps += sweeps * self.per_policy
             backward = not backward
+
+    def rounded(self, change: float) -> bool:
+        """Whether a change is no more than what rounding does to a value."""
+        return change <= 4 * UNIT_ROUNDOFF * float(np.abs(self.value).max())
 
     def packed(self, loops: bool) -> PackedPolicy:
         """The greedy policy, packed; of the last packing only the rows that have changed are gathered anew."""
