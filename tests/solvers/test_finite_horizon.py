@@ -107,7 +107,7 @@ def test_equal_stages_give_the_stationary_answer(problem):
 @settings(deadline=None, max_examples=60)
 def test_the_n_step_value_is_the_nth_iterate_of_value_iteration(problem):
     solution, operator = solve(problem, eps=1e-9), problem.operator
-    value, policy = operator.start(), np.empty(problem.n_states, dtype=np.int32)
+    value, policy = problem.terminal_value.copy(), np.empty(problem.n_states, dtype=np.int32)
     for steps_to_go in range(problem.criterion.horizon + 1):
         np.testing.assert_allclose(solution.value[problem.criterion.horizon - steps_to_go], value, rtol=1e-12, atol=1e-9)
         operator.apply(value, following := np.empty_like(value), policy)
