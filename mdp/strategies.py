@@ -18,6 +18,7 @@ The models are meant for property tests:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _HEAVY = (1.0, 2.0, 3.0)
+_HEAVY_WEIGHT = st.sampled_from(_HEAVY)
 
 Row = list[tuple[int, float]]
 Pair = tuple[float, Row]
@@ -214,11 +216,11 @@ def _models(
     max_terminal: int = 0,
     descend: str = "no action",
 ) -> Callable[[Criterion], MDP]:
-    n_states = draw(st.integers(max(1, min_terminal), max(size.states, min_terminal)))
-    n_terminal = draw(st.integers(min_terminal, min(n_states, max_terminal)))
+    n_states = draw(_among(range(max(1, min_terminal), max(size.states, min_terminal) + 1)))
+    n_terminal = draw(_among(range(min_terminal, min(n_states, max_terminal) + 1)))
     pairs: list[list[Pair]] = []
     for state in range(n_states):
-        count = 0 if state < n_terminal else draw(st.integers(1, size.actions))
+        count = 0 if state < n_terminal else draw(_among(range(1, size.actions + 1)))
         pairs.append(_actions(draw, state, count, n_states, size, rewards, descend))
     values = [draw(worth) if state < n_terminal else 0.0 for state in range(n_states)]
     order = draw(st.permutations(range(n_states)))
@@ -237,28 +239,35 @@ def _actions(
 ) -> list[Pair]:
     actions: list[Pair] = []
     for action in range(count):
-        if actions and draw(st.integers(0, 5)) == 5:
+        if actions and draw(_among(range(6))) == 5:
             actions.append(actions[-1])
             continue
-        if descend == "round the cycle":
-            sure = st.just((state + 1) % n_states) if action == 0 else None
+        sure = range(n_states)
+        if descend == "round the cycle" and action == 0:
+            sure = range((state + 1) % n_states, (state + 1) % n_states + 1)
         elif state > 0 and (descend == "every action" or (descend == "first action" and action == 0)):
-            sure = st.integers(0, state - 1)
-        else:
-            sure = None
-        actions.append((draw(rewards), draw(_rows(n_states, size, sure))))
+            sure = range(state)
+        actions.append((draw(rewards), _row(draw, n_states, size, sure)))
     return actions
 
 
-@st.composite
-def _rows(draw: st.DrawFn, n_states: int, size: _Size, sure: st.SearchStrategy[int] | None) -> Row:
-    """One row. `sure`: strategy of a successor that gets a heavy weight."""
-    anywhere = st.integers(0, n_states - 1)
-    first = (draw(anywhere if sure is None else sure), draw(st.sampled_from(_HEAVY)))
-    entry = st.tuples(anywhere, st.sampled_from((*_HEAVY, 0.0, size.tiny)))
-    row = [first, *draw(st.lists(entry, max_size=size.successors - 1))]
+def _row(draw: st.DrawFn, n_states: int, size: _Size, sure: range) -> Row:
+    """One row, with a heavy weight on a successor in `sure`."""
+    row = [(draw(_among(sure)), draw(_HEAVY_WEIGHT)), *draw(_entries(n_states, size.successors, size.tiny))]
     total = sum(weight for _, weight in row)
     return [(successor, weight / total) for successor, weight in row]
+
+
+@functools.lru_cache(maxsize=256)
+def _among(numbers: range) -> st.SearchStrategy[int]:
+    """Building a strategy costs more than drawing from it, so these are kept."""
+    return st.integers(numbers[0], numbers[-1])
+
+
+@functools.lru_cache(maxsize=256)
+def _entries(n_states: int, max_successors: int, tiny: float) -> st.SearchStrategy[Row]:
+    entry = st.tuples(_among(range(n_states)), st.sampled_from((*_HEAVY, 0.0, tiny)))
+    return st.lists(entry, max_size=max_successors - 1)
 
 
 def _assemble(
