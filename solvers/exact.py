@@ -11,7 +11,6 @@ in any order; Higham 2002, section 3.1), and where that cannot tell, in integer 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -144,7 +143,7 @@ def sign_of_sum(terms: Iterable[tuple[float, ...]]) -> int:
         exact.append((numerator, shift))
     deepest = max((shift for _, shift in exact), default=0)
     total = sum(numerator << (deepest - shift) for numerator, shift in exact)
-    return int(math.copysign(1, total)) if total else 0
+    return (total > 0) - (total < 0)
 
 
 def row_sum_at_least(model: MDP, pair: int, discount: float) -> bool:

@@ -65,7 +65,7 @@ class _Run:
     ) -> None:
         self.method, self.operator, self.eps, self.watch = method, operator, eps, watch
         self.value, self.spare = value, np.empty_like(value)
-        self.policy = np.empty(operator.n_states, dtype=np.int32)
+        self.policy = np.full(operator.n_states, -2, dtype=np.int32)  # no policy yet: everything changes at first
         self.shift, self.width, self.sweeps, self.rounds = 0.0, np.inf, 0.0, 0
         self.moved = 1.0
         self.last: PackedPolicy | None = None
