@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: verify test experiments bench notebooks lint clean
 
@@ -15,7 +16,7 @@ experiments: $(SETUP)
 	$(BIN)/python -m pytest -m slow
 
 bench: $(SETUP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(INSTALL) ".[bench]"
 	$(BIN)/python -m benchmarks
 
 notebooks: $(SETUP)
@@ -26,10 +27,11 @@ lint: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 
+# The stamp is written last: an interrupted set-up is done again, a finished one only when what it installed has changed.
 $(SETUP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(INSTALL) ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist *.egg-info report.html
