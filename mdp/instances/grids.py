@@ -1,8 +1,8 @@
 r"""Grids: move to one of four neighbours, slip to a side, stay where a wall is in the way.
 
 Actions 0..3 are north, east, south and west. A move goes where it should with probability 1 - slip and to either side with
-slip / 2. States are the cells that are joined to the goal, row by row; the goal, in the last corner, is terminal and worth 0.
-Every step costs one. Without walls and slips, d steps from the goal,
+slip / 2. States are the free cells, row by row; where walls cut the grid up, those of the largest area. The first one is
+the start, the last one the goal, terminal and worth 0. Every step costs one. Without walls and slips, d steps from the goal,
 
     discounted:  - (1 - g^d) / (1 - g)            total cost:  d            start: d = 2 (side - 1)
 
@@ -30,23 +30,23 @@ _NEIGHBOURS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 def gridworld(side: int = 10, slip: float = 0.2, discount: float = 0.99, walls: float = 0.0, seed: int = 0) -> MDP:
     """A square grid with slips, discounted; every step costs one until the goal in the far corner.
 
-    side: >= 2, cells a side. slip: in [0, 1]. discount: in [0, 1). walls: in [0, 1], share of cells that are walls, drawn with
-    `seed`; cells that the walls cut off from the goal are left out.
+    side: >= 2, cells a side. slip: in [0, 1]. discount: in [0, 1). walls: in [0, 0.4], share of cells that are walls, drawn
+    with `seed`; the largest area that they leave is the grid.
     Raises ModelError for parameters out of range. Source: Russell and Norvig, section 17.1.
     """
     free = _cells(side, slip, walls, seed)
-    return _grid(free, slip, -1.0, Discounted(discount), {(side - 1, side - 1): 0.0})
+    return _grid(free, slip, -1.0, Discounted(discount), {_last(free): 0.0})
 
 
 def ssp_grid(side: int = 10, slip: float = 0.2, walls: float = 0.0, seed: int = 0) -> MDP:
     """The expected number of steps to the far corner of a square grid with slips, to be minimised: a stochastic shortest path.
 
-    side: >= 2. slip: in [0, 1]. walls: in [0, 1], share of cells that are walls, drawn with `seed`; cells that the walls cut
-    off from the goal are left out.
+    side: >= 2. slip: in [0, 1]. walls: in [0, 0.4], share of cells that are walls, drawn with `seed`; the largest
+    area that they leave is the grid.
     Raises ModelError for parameters out of range. Source: Bertsekas and Tsitsiklis, Math. Oper. Res. 16, 1991.
     """
     free = _cells(side, slip, walls, seed)
-    return _grid(free, slip, 1.0, TotalReward(minimize=True), {(side - 1, side - 1): 0.0})
+    return _grid(free, slip, 1.0, TotalReward(minimize=True), {_last(free): 0.0})
 
 
 def random_ice(side: int = 20, holes: float = 0.1, slip: float = 2 / 3, discount: float = 0.99, seed: int = 0) -> MDP:
@@ -60,9 +60,8 @@ def random_ice(side: int = 20, holes: float = 0.1, slip: float = 2 / 3, discount
     within(0, 1, slip=slip, discount=discount)
     within(0, 0.4, holes=holes)
     rng = np.random.default_rng(seed)
-    ice = next((lake for lake in (_ice(rng, side, holes) for _ in range(1000)) if lake is not None), None)
-    if ice is None:
-        raise ModelError(f"holes={holes}: none of 1000 lakes had a way to the goal; take fewer holes")
+    while (ice := _ice(rng, side, holes)) is None:
+        pass
     ends = dict.fromkeys(zip(*np.nonzero(~ice), strict=True), 0.0) | {(side - 1, side - 1): 1.0}
     criterion = TotalReward() if discount == 1 else Discounted(discount)
     return _grid(np.ones_like(ice), slip, 0.0, criterion, ends)
@@ -100,15 +99,24 @@ def russell_norvig(step: float = -0.04) -> MDP:
     return _grid(free, 0.2, step, TotalReward(), {(0, 3): 1.0, (1, 3): -1.0}, start=(2, 0))
 
 
+def _last(free: np.ndarray) -> tuple[int, int]:
+    row, column = divmod(int(np.flatnonzero(free)[-1]), free.shape[1])
+    return row, column
+
+
 def _cells(side: int, slip: float, walls: float, seed: int) -> np.ndarray:
+    """Where one can be: bool (side, side), the largest of the areas that the walls leave."""
     at_least(2, side=side)
-    within(0, 1, slip=slip, walls=walls)
+    within(0, 1, slip=slip)
+    within(0, 0.4, walls=walls)
     if walls == 0:
         return np.ones((side, side), dtype=np.bool_)
-    free = np.random.default_rng(seed).random((side, side)) >= walls
-    free[-1, -1] = True
-    areas, _ = scipy.ndimage.label(free)  # pyright: ignore[reportGeneralTypeIssues]
-    return areas == areas[-1, -1]
+    areas, _ = scipy.ndimage.label(np.random.default_rng(seed).random((side, side)) >= walls)  # pyright: ignore[reportGeneralTypeIssues]
+    sizes = np.bincount(areas.ravel())
+    sizes[0] = 0
+    if not sizes.any():
+        raise ModelError(f"side={side}, walls={walls}, seed={seed}: every cell is a wall; take fewer walls or another seed")
+    return areas == sizes.argmax()
 
 
 def _grid(
