@@ -66,4 +66,4 @@ def _without_splitting(probability: np.ndarray, reward: np.ndarray, certain: flo
     try:
         return float(exact)
     except OverflowError:
-        return math.copysign(math.inf, exact)
+        return math.inf if exact > 0 else -math.inf

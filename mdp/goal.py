@@ -52,7 +52,11 @@ def ending(
 
 
 def without_pairs_of(ends: np.ndarray, rows: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays state_ptr, row_ptr, successor, probability, reward and action_names without the pairs of the states `ends`."""
+    """The rows without the pairs of the states `ends`, bool (n,).
+
+    rows: state_ptr (n + 1,), row_ptr (m + 1,), successor and probability (z,), reward (m,), and action_names, m strings or
+        None, as in `MDP`; the result has the same names, and None for names that are all empty.
+    """
     counts = np.diff(rows["state_ptr"])
     kept = np.repeat(~ends, counts)
     lengths = np.diff(rows["row_ptr"])

@@ -230,11 +230,20 @@ class MDP:
         return MDPEnv(self)
 
     @classmethod
-    def from_umb(cls, path: str | Path, **options: Any) -> MDP:
+    def from_umb(
+        cls,
+        path: str | Path,
+        discount: float | None = None,
+        *,
+        criterion: Criterion | None = None,
+        reward: str | None = None,
+        target: str | Sequence[str] | None = None,
+        avoid: str | None = None,
+    ) -> MDP:
         """From a UMB file, as PRISM, Storm and Modest write it; see `banach.mdp.umb.read_umb`."""
         from .umb import read_umb
 
-        return read_umb(path, **options)
+        return read_umb(path, discount, criterion=criterion, reward=reward, target=target, avoid=avoid)
 
     def to_umb(self, path: str | Path) -> None:
         """Write a UMB file, readable by Storm and other model checkers; see `banach.mdp.umb_write.write_umb`."""
@@ -243,11 +252,13 @@ class MDP:
         write_umb(self, path)
 
     @classmethod
-    def from_prism(cls, transitions: str | Path, **options: Any) -> MDP:
-        """From PRISM's explicit .tra/.sta/.lab/.rew files; see `banach.mdp.prism.read_prism`."""
+    def from_prism(
+        cls, transitions: str | Path, discount: float | None = None, *, criterion: Criterion | None = None, **files: Any
+    ) -> MDP:
+        """From PRISM's explicit .tra/.sta/.lab/.rew files; see `banach.mdp.prism.read_prism` for the other words."""
         from .prism import read_prism
 
-        return read_prism(transitions, **options)
+        return read_prism(transitions, discount, criterion=criterion, **files)
 
     def to_sparse(self) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
         """Transition matrix as CSR (m, n), rewards (m,) and state_ptr (n + 1,); see `banach.mdp.sparse.to_sparse`."""
@@ -277,7 +288,10 @@ def criterion_from(discount: float | None, criterion: Criterion | None) -> Crite
 
 
 def terminal_arrays(n_states: int, terminal: Mapping[int, float] | Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Terminal flags (n,) and values (n,) from a mapping state -> value, or from states worth zero."""
+    """Terminal flags (n,) and values (n,) from a mapping state -> value, or from states worth zero.
+
+    Raises ModelError for a state that is none.
+    """
     flags, values = np.zeros(n_states, dtype=np.bool_), np.zeros(n_states)
     worth = {} if terminal is None else dict(terminal) if isinstance(terminal, Mapping) else dict.fromkeys(terminal, 0.0)
     for state, value in worth.items():

@@ -34,8 +34,8 @@ REWARD_SUFFIXES = (".srew", ".trew", ".rew")
 def read_prism(
     transitions: str | Path,
     discount: float | None = None,
-    criterion: Criterion | None = None,
     *,
+    criterion: Criterion | None = None,
     states: str | Path | None = None,
     labels: str | Path | None = None,
     rewards: Sequence[str | Path] | None = None,
@@ -63,7 +63,7 @@ def read_prism(
     initial, named = _labels(label_file, n_states) if label_file else (None, {})
     rewarded = rewards is not None or reward is not None
     files = [Path(name) for name in rewards] if rewards is not None else _rewards_beside(path, reward)
-    if not files and target is None:
+    if rewards is None and not files and target is None:
         raise ModelError(
             f"{path}: say what to optimise: rewards=[file, ...], or target=... (labels: {', '.join(named) or 'none'})"
         )

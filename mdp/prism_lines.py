@@ -101,7 +101,7 @@ class Lines:
             if len(words) != width and not (named and len(words) == width + 1):
                 raise self.fault(f"expected {width} numbers{' and perhaps an action' * named}, not {line[:60]!r}", number)
             for column, word in zip(wholes, words, strict=False):
-                column.append(int(word) if word.isdigit() and len(word) < 10 else self.whole(number, word))
+                column.append(int(word) if word.isascii() and word.isdigit() and len(word) < 10 else self.whole(number, word))
             reals.append(self._real(number, words[width - 1]))
             names.append(words[width] if len(words) > width else None)
         columns = [np.array(column, dtype=np.int64) for column in wholes]

@@ -45,6 +45,11 @@ def from_sparse(
         if state_ptr is None:
             raise ModelError("one matrix needs state_ptr, the first row of each state; or give a list of one matrix an action")
         rows, rewards, names = _canonical(transition), reward, None
+        if np.shape(state_ptr) != (rows.shape[1] + 1,):
+            raise ModelError(
+                f"state_ptr has shape {np.shape(state_ptr)}; the matrix has {rows.shape[1]} columns, one a state, so it needs "
+                f"{rows.shape[1] + 1} entries"
+            )
         flags, values = terminal_arrays(rows.shape[1], terminal)
     else:
         if state_ptr is not None:

@@ -28,7 +28,10 @@ FREE_BYTES = 256 * 2**20  # what a file may unpack to whatever its own size
 
 
 def write_arrays(path: str | Path, kind: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` and the JSON-able `header` to path: to a temporary name beside it, then renamed. Raises OSError."""
+    """Write `arrays`, of any shape, and the JSON-able `header` to path: to a temporary name beside it, then renamed.
+
+    Raises OSError, and then leaves what was at the path as it was.
+    """
     text = json.dumps({"kind": kind, "format": FORMAT, **header}).encode()
     members = {"header": np.frombuffer(text, dtype=np.uint8), **arrays}
     with (
@@ -41,7 +44,10 @@ def write_arrays(path: str | Path, kind: str, header: Mapping[str, Any], arrays:
 
 
 def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a file that `write_arrays` wrote with this kind. Raises FileFormatError naming path and fault."""
+    """Header and arrays, of the shapes they had, of a file that `write_arrays` wrote with this kind.
+
+    Raises FileFormatError naming path and fault.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             _check_sizes(archive, os.path.getsize(path))

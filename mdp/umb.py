@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from umbi.umb import ExplicitUmb
 from umbi.umb.index import AnnotationDescription, TransitionSystem, UmbIndex
-from umbi.umb.umb_to_tar import UmbDecoder
 
 from .criterion import Criterion, TotalReward
 from .errors import FileFormatError, ModelError
@@ -36,14 +34,14 @@ from .umb_archive import Archive, unpack
 logging.getLogger("umbi").addHandler(logging.NullHandler())  # its complaints come back as our errors
 
 TOOL = "banach"
-INDEX = "index.json"
+KNOWN_FORMATS = (0, 1)  # umbi 0.2 installed from a wheel writes 0, Storm and PRISM write 1; they mean the same
 
 
 def read_umb(
     path: str | Path,
     discount: float | None = None,
-    criterion: Criterion | None = None,
     *,
+    criterion: Criterion | None = None,
     reward: str | None = None,
     target: str | Sequence[str] | None = None,
     avoid: str | None = None,
@@ -97,12 +95,8 @@ def _guarded(path: str | Path, read: Callable[[], Any]) -> Any:
 
 def _index(archive: Archive) -> UmbIndex:
     """The index, checked by umbi and for being a DTMC or an MDP."""
-    decoder = UmbDecoder()
-    decoder[INDEX] = archive.index_json()
-    explicit = ExplicitUmb()
-    decoder.read_index_file(explicit)
-    index = explicit.index
-    if index.format_version != 1:
+    index: UmbIndex = UmbIndex.from_json(archive.index())
+    if index.format_version not in KNOWN_FORMATS:
         raise ValueError(f"it is of UMB format {index.format_version}; only format 1 is known")
     system: TransitionSystem = index.transition_system
     kind = system.branch_probability_type

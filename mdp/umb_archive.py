@@ -22,7 +22,7 @@ from umbi.datatypes import NumericPrimitiveType, ScalarType
 
 from .storage import unpacked_limit
 
-MAX_INDEX_BYTES = 16 * 2**20
+MAX_INDEX_BYTES = 4 * 2**20
 MAX_MEMBERS = 100_000
 _DEFAULT_BITS = {
     "bool": 1, "int": 64, "uint": 64, "double": 64, "rational": 128, "string": 64,
@@ -67,8 +67,8 @@ class Archive:
     def __init__(self, members: dict[str, memoryview]) -> None:
         self.members = members
 
-    def index_json(self) -> bytes:
-        """index.json with every type's size spelled out, which umbi needs, and without valuations, which are not read."""
+    def index(self) -> dict[str, Any]:
+        """index.json as values, every type's size spelled out, as umbi needs it, and without valuations, which are not read."""
         data = self._member("index.json")
         if len(data) > MAX_INDEX_BYTES:
             raise ValueError(f"index.json has {len(data)} bytes; at most {MAX_INDEX_BYTES} are read")
@@ -77,10 +77,10 @@ class Archive:
             raise ValueError("index.json is no JSON object")
         index.pop("valuations", None)
         _spell_sizes(index)
-        return json.dumps(index).encode()
+        return index
 
     def integers(self, name: str, dtype: str, count: int) -> np.ndarray:
-        """`count` unsigned integers below 2^31, as int64. The member may be absent only when there are none."""
+        """`count` unsigned integers below 2^31, int64 (count,). The member may be absent only when there are none."""
         if count == 0 and name not in self.members:
             return np.zeros(0, dtype=np.int64)
         numbers = np.frombuffer(self._sized(name, count * np.dtype(dtype).itemsize), dtype=f"<{dtype}")
@@ -100,14 +100,14 @@ class Archive:
         return found
 
     def bits(self, name: str, count: int) -> np.ndarray:
-        """`count` booleans; all False when absent."""
+        """`count` booleans, bool (count,); all False when absent."""
         if name not in self.members:
             return np.zeros(count, dtype=np.bool_)
         data = np.frombuffer(self._sized(name, (count + 63) // 64 * 8), dtype=np.uint8)
         return np.unpackbits(data, count=count, bitorder="little").astype(np.bool_)
 
     def reals(self, name: str, kind: SizedType | None, count: int, absent: float | None = None) -> np.ndarray:
-        """`count` numbers as float64, rationals rounded to nearest; all `absent` where the member may be missing and is."""
+        """`count` numbers, float64 (count,), rationals to nearest; all `absent` where the member may be missing and is."""
         if absent is not None and name not in self.members:
             return np.full(count, absent)
         if kind is None or kind.type not in (*_FLAT, NumericPrimitiveType.RATIONAL) or kind.size_bits % 64:

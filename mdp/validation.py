@@ -17,7 +17,7 @@ ROW_SUM_TOLERANCE = 1e-9
 
 
 def real_array(name: str, given: Any) -> np.ndarray:
-    """What was given, as float64. Raises ModelError when it is no array of real numbers."""
+    """What was given, of whatever shape, as float64. Raises ModelError when it is no array of real numbers."""
     try:
         array = np.asarray(given)
         if array.dtype.kind not in "iufbO":
@@ -119,7 +119,7 @@ def _check_rows(model: MDP) -> None:
         {
             _NOT_FINITE: f"{where}: the probability{to} is {amount}; it must be a number in [0, 1]",
             _NEGATIVE: f"{where}: the probability{to} is {amount}; it must not be negative",
-            _OUT_OF_RANGE: f"{where}: successor {int(amount)} is not a state; states are 0..{model.n_states - 1}",
+            _OUT_OF_RANGE: f"{where}: successor {amount:.0f} is not a state; states are 0..{model.n_states - 1}",
             _ROW_SUM: f"{where}: the probabilities sum to {amount!r}; they must sum to 1 within {ROW_SUM_TOLERANCE:g}",
             _EMPTY: f"{where}: no successors are given; the probabilities must sum to 1",
             _REWARD: f"{where}: the reward is {amount}; it must be finite (leave a forbidden action out)",

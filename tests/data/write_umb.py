@@ -1,4 +1,4 @@
-"""Builds the state spaces in this folder with Storm from the PRISM models that stormpy ships: python tests/data/write_umb.py."""
+"""Builds the state spaces in this folder with Storm from PRISM models in stormpy: python tests/data/write_umb.py."""
 
 from pathlib import Path
 
