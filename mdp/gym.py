@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any
 
 import gymnasium
@@ -76,7 +77,7 @@ def from_gymnasium(env: gymnasium.Env, discount: float | None = None, *, criteri
 
 def _table(env: gymnasium.Env) -> list[dict[Any, list[Transition]]]:
     """The table with states 0..n-1 in order and plain numbers. Raises ModelError naming state, action and entry."""
-    given = getattr(env.unwrapped, "P", None)
+    given = getattr(getattr(env, "unwrapped", env), "P", None)
     if isinstance(given, Sequence) and not isinstance(given, str):
         given = dict(enumerate(given))
     if not isinstance(given, Mapping) or not given:
@@ -98,7 +99,7 @@ def _table(env: gymnasium.Env) -> list[dict[Any, list[Transition]]]:
 def _entry(state: int, action: Any, entry: Any, n_states: int) -> Transition:
     try:
         probability, successor, reward, terminated = entry
-        found = float(probability), int(successor), float(reward), bool(terminated)
+        found = float(probability), index(successor), float(reward), bool(terminated)
     except (TypeError, ValueError) as fault:
         raise ModelError(
             f"P[{state}][{action}] holds {entry!r}, no (probability, successor, reward, terminated) ({fault})"

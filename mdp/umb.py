@@ -108,6 +108,9 @@ def _index(archive: Archive) -> UmbIndex:
     ):
         if unfit:
             raise ValueError(f"{what}, which an MDP cannot represent")
+    for group in ("aps", "rewards"):
+        if len(_annotations(index, group)) != len((index.annotations or {}).get(group, {})):
+            raise ValueError(f"two of its {group} have the same name")
     return index
 
 

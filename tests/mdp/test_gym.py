@@ -92,6 +92,11 @@ def test_a_row_that_ends_and_goes_on_in_one_state_keeps_both_parts():
     assert model.reward.tolist() == [2.0]
 
 
+def test_a_name_is_no_environment():
+    with pytest.raises(ModelError, match="FrozenLake-v1 has no table"):
+        MDP.from_gymnasium("FrozenLake-v1", 0.9)
+
+
 @pytest.mark.parametrize("name", ["Blackjack-v1", "CartPole-v1"])
 def test_an_environment_without_a_table_is_refused_with_the_way_out(name):
     with pytest.raises(ModelError, match=r"no table env\.unwrapped\.P .* MDP\.from_callable"):
@@ -105,6 +110,7 @@ def test_an_environment_without_a_table_is_refused_with_the_way_out(name):
         ({1: {0: [(1.0, 1, 0, False)]}}, r"not numbered 0\.\.0"),
         ({0: {0: [(1.0, 2, 0.0, False)]}}, r"P\[0\]\[0\]: successor 2 is not a state"),
         ({0: {0: [(1.0, -1, 0.0, False)]}}, "successor -1 is not a state"),
+        ({0: {0: [(1.0, 0.5, 0.0, False)]}}, r"P\[0\]\[0\] holds \(1\.0, 0\.5"),
         ({0: {3: [(-1.0, 0, 0.0, False)]}}, r"P\[0\]\[3\]: the probability to state 0 is -1\.0"),
         ({0: {0: [(float("nan"), 0, 0.0, False)]}}, "is nan"),
         ({0: {0: [(1.0, 0, 0.0)]}}, r"P\[0\]\[0\] holds \(1\.0, 0, 0\.0\)"),

@@ -345,6 +345,7 @@ def test_types_without_a_size_have_the_default_one(tmp_path):
 
 
 HUGE = 2**62
+TWIN = {"alias": "twin", "applies-to": ["states"], "type": {"type": "bool", "size": 1}}
 
 
 @pytest.mark.parametrize(
@@ -374,6 +375,7 @@ HUGE = 2**62
         ({"index": {"format-version": 2}}, "of UMB format 2"),
         ({"index": {"annotations": {"aps": 3}}}, "x.umb"),
         ({"index": {"transition-system": {}}}, "x.umb"),
+        ({"index": {"annotations": {"aps": dict.fromkeys("ab", TWIN)}}}, "two of its aps have the same name"),
         ({"branch__to__probability": None}, "branch-to-probability.bin is missing"),
         ({"branch__to__probability": b""}, "branch-to-probability.bin has 0 bytes"),
         ({"branch__to__target": np.full(20, 13, dtype="<u8").tobytes()}, "branch 0 leads to state 13, but there are 13"),
