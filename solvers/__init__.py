@@ -1,31 +1,51 @@
 """How decision problems are solved, and the proofs that come with the answers."""
 
+from .anderson import Anderson
 from .backward_induction import BackwardInduction
 from .certificate import Certificate
 from .check import Verdict, check
+from .end_component_iteration import EndComponentIteration
 from .errors import CertificateRejected, InfiniteValue, NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
+from .linear_programming import LinearProgramming
 from .modified_policy_iteration import ModifiedPolicyIteration
+from .multichain import MultichainPolicyIteration
 from .policy_iteration import PolicyIteration
+from .prioritized import PrioritizedSweeping
+from .rank_one import RankOne
+from .rational import RationalPolicyIteration, exact_policies, exact_value
+from .relative_value_iteration import RelativeValueIteration
 from .solution import Solution, Trace
 from .solve import solve
+from .topological import Topological
 from .value_iteration import GaussSeidel, ValueIteration
 
 __all__ = [
+    "Anderson",
     "BackwardInduction",
     "Certificate",
     "CertificateRejected",
+    "EndComponentIteration",
     "GaussSeidel",
     "InexactPolicyIteration",
     "InfiniteValue",
+    "LinearProgramming",
     "ModifiedPolicyIteration",
+    "MultichainPolicyIteration",
     "NotConverged",
     "PolicyIteration",
+    "PrioritizedSweeping",
+    "RankOne",
+    "RationalPolicyIteration",
+    "RelativeValueIteration",
     "Solution",
     "SolveError",
+    "Topological",
     "Trace",
     "ValueIteration",
     "Verdict",
     "check",
+    "exact_policies",
+    "exact_value",
     "solve",
 ]

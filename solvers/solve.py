@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 import numpy as np
 
 from ..mdp.constrained import ConstrainedMDP
-from ..mdp.criterion import Discounted, FiniteHorizon
+from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
 from ..mdp.time_varying import TimeVaryingMDP
+from .average_reward import solve_average_reward
 from .certificate import Certificate
 from .discounted import solve_discounted
 from .errors import SolveError
 from .finite_horizon import solve_finite_horizon
 from .solution import Solution, Trace
+from .total_reward import solve_total_reward
 from .watch import Watch
 
 _ROUTES: dict[type, Callable[..., Any]] = {
+    AverageReward: solve_average_reward,
     Discounted: solve_discounted,
     FiniteHorizon: solve_finite_horizon,
+    TotalReward: solve_total_reward,
 }
 """The route of a kind of problem, or else of its criterion."""
 
@@ -44,11 +49,18 @@ def solve(
     eps: > 0; the returned bracket is rigorous, rounding included, and nowhere wider.
     start: first vector, shape (n_states,), where the method uses one.
     report: called with (sweeps, bracket width) at each outer iteration.
-    checkpoint: file that keeps the latest vector while the method runs; a solve that finds it goes on from there.
-    Raises SolveError for an impossible request, InfiniteValue, and NotConverged, which says what was reached.
+    checkpoint: file that keeps the latest vector, rewritten every 30 seconds and when the solve is interrupted or gives up; a
+        solve of the same problem that finds it goes on from there.
+    Raises SolveError for an impossible request, FileFormatError for a checkpoint that is damaged or another problem's,
+    InfiniteValue, and NotConverged, which says what was reached.
     """
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not (math.isfinite(eps) and eps > 0):
+    if isinstance(eps, bool) or not isinstance(eps, numbers.Real) or not (math.isfinite(eps) and eps > 0):
         raise SolveError(f"eps is {eps!r}; it must be a positive number, the greatest width of the bracket")
+    if isinstance(method, type):
+        raise SolveError(f"method is the class {method.__name__}; give one of its instances, such as {method.__name__}()")
+    route = _ROUTES.get(type(problem)) or _ROUTES.get(type(getattr(problem, "criterion", None)))
+    if route is None:
+        raise SolveError(f"{type(problem).__name__} is no decision problem that solve knows; give an MDP")
     began = time.perf_counter()
     minimize = problem.criterion.minimize
     maximal = problem.negated() if minimize else problem
@@ -57,8 +69,11 @@ def solve(
     if checkpoint is not None:
         watch = Watch(report, Path(checkpoint), maximal.fingerprint)
         first = watch.resume(maximal.terminal_value.copy() if first is None else first)
-    route = _ROUTES[type(problem) if type(problem) in _ROUTES else type(problem.criterion)]
-    answer = route(maximal, method, eps, first, watch)
+    try:
+        answer = route(maximal, method, float(eps), first, watch)
+    except BaseException:  # an interrupt, or a method whose budget has ended, loses no work
+        watch.save()
+        raise
     lower, upper, witness = answer.lower, answer.upper, dict(answer.witness)
     if minimize:
         lower, upper = np.asarray(-upper), np.asarray(-lower)

@@ -1,0 +1,98 @@
+"""Average-reward problems: estimate a policy and a bias, then prove the gains."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..mdp.model import MDP
+from .answer import Answer
+from .end_component_iteration import EndComponentIteration
+from .errors import NotConverged, SolveError
+from .gain_bracket import Estimate, gain_bracket
+from .graph import Graph
+from .multichain import MultichainPolicyIteration, howard
+from .policy_iteration import PolicyIteration
+from .relative_value_iteration import RelativeValueIteration
+from .watch import Watch
+
+_TIGHTER = (0.9, 0.3, 0.02)
+"""Shares of eps that the method is asked for, in turn, until the bracket, rounding included, is no wider than eps."""
+
+_FACTORISABLE = 200_000
+"""States up to which a policy's linear system is worth factorising when sweeps converge slowly."""
+
+_FEW_ROUNDS = 1_500
+
+
+class GainMethod(Protocol):
+    """A method for the average reward."""
+
+    def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
+        """A policy, a bias and blocks from which `gain_bracket` should prove gains within eps. Raises NotConverged."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unichain:
+    """Howard's policy iteration with one gain for all states, under the name of its settings."""
+
+    settings: PolicyIteration
+
+    def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
+        return howard(problem, eps, start, watch, self.settings.max_rounds, unichain=True)
+
+
+def solve_average_reward(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
+    """Answer of an average-reward maximisation problem; witness lower_bias, upper_bias. Raises SolveError, NotConverged."""
+    if method is None:
+        return _unasked(problem, eps, start, watch)
+    inner = _Unichain(method) if isinstance(method, PolicyIteration) else method
+    if not hasattr(inner, "estimate"):
+        raise SolveError(
+            f"{method!r} does not solve average-reward problems; use RelativeValueIteration(), PolicyIteration(), "
+            "MultichainPolicyIteration(), EndComponentIteration() or no method at all"
+        )
+    return _proved(problem, inner, eps, start, watch, method, "asked for")
+
+
+def _unasked(problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
+    small = problem.n_states <= _FACTORISABLE
+    sweeps = RelativeValueIteration(max_rounds=_FEW_ROUNDS) if small else RelativeValueIteration()
+    blocks, _ = Graph.of(problem).end_components(np.ones(problem.n_pairs, dtype=np.bool_))
+    if blocks.max() == 0:
+        method, reason = sweeps, "there is one maximal end component, so the best gain is the same in every state"
+    else:
+        method, reason = EndComponentIteration(sweeps), f"there are {blocks.max() + 1} maximal end components"
+    try:
+        return _proved(problem, method, eps, start, watch, method, reason)
+    except NotConverged:
+        if not small:
+            raise
+    method, reason = MultichainPolicyIteration(), f"{reason}, and sweeps converge slowly"
+    return _proved(problem, method, eps, start, watch, method, reason)
+
+
+def _proved(
+    problem: MDP, inner: GainMethod, eps: float, start: np.ndarray | None, watch: Watch, method: Any, reason: str
+) -> Answer:
+    reached = np.inf
+    comfortable = 8.0 * (int(np.diff(problem.row_ptr).max()) + 10)
+    for share in _TIGHTER:
+        estimate = inner.estimate(problem, share * eps, start, watch)
+        start = estimate.bias
+        width = np.inf
+        for guard in (comfortable, 4.0):
+            lower, upper, witness = gain_bracket(problem, estimate, guard)
+            width = float(np.max(upper - lower))
+            if width <= eps:
+                return Answer(lower, upper, estimate.policy, method, reason, witness)
+        if width > 0.999 * reached:
+            break
+        reached = min(reached, width)
+    raise NotConverged(
+        f"the proved bracket is {reached:.3g} wide and rounding allows no less (asked for {eps:.3g}); ask for a wider eps",
+        reached=reached,
+    )
