@@ -81,8 +81,8 @@ def returns(
 ) -> np.ndarray:
     """Return of each of `episodes` independent episodes of at most `steps` steps, float64 (episodes,); the paths are not kept.
 
-    Arguments and errors as in `simulate`; for a finite horizon, steps is at most the horizon. Equal Generators give the
-    returns of the paths that `simulate` gives.
+    Arguments as in `simulate`; for a finite horizon, steps is at most the horizon. Equal Generators give the returns of the
+    paths that `simulate` gives. Raises ModelError.
     """
     walk = _walk(problem, policy, episodes, steps, initial)
     if isinstance(problem.criterion, FiniteHorizon) and steps > problem.criterion.horizon:

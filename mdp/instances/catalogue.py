@@ -29,7 +29,7 @@ def make(spelling: str) -> MDP:
 
 
 def parse(spelling: str) -> tuple[Instance, dict[str, Any]]:
-    """The instance and the parameters of a spelling; see `make`."""
+    """The instance and the parameters of a spelling, as in `make`. Raises ModelError."""
     name, _, rest = spelling.partition(":")
     name = name.strip()
     if name not in CATALOGUE:

@@ -37,7 +37,7 @@ def _cut(probability: np.ndarray) -> np.ndarray:
 
 
 def overshoot(probability: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """E (y - d)^+ and E (d - y)^+ for y = 0..levels - 1."""
+    """E (y - d)^+ and E (d - y)^+ for y = 0..levels - 1, each (levels,), from P(d = k), shape (k_max + 1,)."""
     atoms, y = np.arange(len(probability)), np.arange(levels)[:, None]
     return np.maximum(y - atoms, 0) @ probability, np.maximum(atoms - y, 0) @ probability
 

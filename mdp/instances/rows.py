@@ -21,8 +21,11 @@ Action = tuple[float, Mapping[int, float]]
 
 
 def blank(n_states: int, n_actions: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Arrays for `from_regular` to be filled: successor, probability, both zero, and reward. Raises ModelError when no model
-    can be so large."""
+    """Zeros for `from_regular` to be filled: successor and probability, (n_states * n_actions * width,), and reward,
+    (n_states * n_actions,).
+
+    Raises ModelError when no model can be so large.
+    """
     size = n_states * n_actions * width
     if size > np.iinfo(np.int32).max:
         raise ModelError(
