@@ -1,0 +1,80 @@
+"""The rows of the comparison, by family. Discounts, sizes and transitions a state follow the literature's benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_QUANTECON = ("quantecon:mpi20", "quantecon:mpi100")
+_STORM = ("storm:native", "storm:default", "storm:ovi", "storm:ii")
+_ALL = (*_QUANTECON, "mdpsolver:mpi", *_STORM)
+_LARGE = (*_QUANTECON, "storm:native", "storm:ovi")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model and who runs on it.
+
+    spelling: of the model, for `benchmarks.models.make`.
+    peers: library:method of each; those that do not take such a model are left out.
+    mixes: fast-mixing, so that the target against certified peers holds.
+    local: successors are near their state in memory, so that a sweep should be near the bandwidth's floor.
+    """
+
+    spelling: str
+    peers: tuple[str, ...] = _ALL
+    mixes: bool = False
+    local: bool = False
+
+
+def _garnet(states: int, discount: float, peers: tuple[str, ...] = _ALL) -> Row:
+    return Row(f"garnet:states={states},actions=5,successors=5,discount={discount}", peers, mixes=True)
+
+
+def _grid(side: int, discount: float, peers: tuple[str, ...] = _ALL) -> Row:
+    return Row(f"gridworld:side={side},walls=0.1,discount={discount}", peers, local=True)
+
+
+def _ssp(side: int) -> Row:
+    return Row(f"ssp_grid:side={side},walls=0.1", ("storm:vi", "storm:default", "storm:ovi", "storm:ii"), local=True)
+
+
+_DISCOUNTS = (0.95, 0.99, 0.999)
+
+FAMILIES: dict[str, tuple[Row, ...]] = {
+    "garnet": (
+        *(_garnet(1_000, discount) for discount in _DISCOUNTS),
+        *(_garnet(10_000, discount) for discount in _DISCOUNTS),
+        *(_garnet(100_000, discount, _LARGE) for discount in _DISCOUNTS[:2]),
+        _garnet(100_000, 0.999, _QUANTECON),
+        *(_garnet(1_000_000, discount, ("quantecon:mpi20",)) for discount in _DISCOUNTS),
+    ),
+    "grid": (
+        _grid(105, 0.99),
+        _grid(105, 0.999),
+        _grid(333, 0.99, _LARGE),
+        _grid(333, 0.999, _LARGE),
+        _grid(1054, 0.99, ("quantecon:mpi20",)),
+        _grid(1054, 0.999, ()),
+    ),
+    "inventory": (
+        Row("inventory:states=1000,discount=0.99", _ALL, mixes=True),
+        Row("inventory:states=4000,demand=518,discount=0.999", _QUANTECON, mixes=True),
+    ),
+    "queue": (
+        Row("queue:capacity=99,discount=0.999", _ALL, local=True),
+        Row("queue:capacity=315,discount=0.999", _LARGE, local=True),
+    ),
+    "ssp": (_ssp(105), _ssp(333)),
+    "chain": (
+        Row("riverswim:states=1000,discount=0.999", (*_ALL, "mdpsolver:mpi-gs", "storm:pi"), local=True),
+        Row("haddad_monmege:n=20,p=0.7", ("storm:default", "storm:ovi", "storm:ii", "storm:pi"), local=True),
+    ),
+    "frozen_lake": (Row("random_ice:side=100,discount=0.99", _ALL, local=True),),
+    "forest": (Row("forest:states=10000,discount=0.99", _ALL, mixes=True, local=True),),
+    "taxi": (Row("taxi:discount=0.99", _ALL),),
+    "large": (
+        Row("garnet:states=10000000,actions=2,successors=4,discount=0.99", ()),
+        Row("gridworld:side=2582,discount=0.99", (), local=True),
+    ),
+}
+"""Name -> rows, small ones first. `large` runs only when it is named."""

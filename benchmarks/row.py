@@ -1,0 +1,99 @@
+"""One row of the comparison, in a process of its own: `python -m benchmarks.row SPECIFICATION OUT`.
+
+SPECIFICATION is JSON with spelling, peers and repeat. OUT is written anew after every step, so that what was measured before
+a crash or a timeout is not lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from banach.mdp import MDP
+from banach.mdp.storage import atomic_file
+from banach.solvers import solve
+
+from . import models, ours
+from .competitor import WIDTH
+from .peers import competitors
+from .race import Record, race, reference
+
+_LONG = 20.0
+"""Seconds of a first solve after which it stands for all repetitions."""
+_SMALL = ("garnet:states=50", "ssp_grid:side=5", "queue:capacity=4,discount=0.9")
+
+
+def run(spelling: str, peers: list[str], repeat: int, out: Path) -> None:
+    """Measure the row and write it to `out` as JSON."""
+    found: dict[str, Any] = {"spelling": spelling}
+
+    def save(**news: Any) -> None:
+        found.update(news)
+        write_json(out, found)
+
+    def finished(records: list[Record]) -> None:
+        save(competitors=[record.as_json() for record in records])
+
+    _warm_up(peers)
+    model = _ours_alone(spelling, save)
+    if model.n_transitions > 50_000_000 or found.get("first_seconds", 0.0) > _LONG:
+        first = Record(ours.NAME, None, [found["first_seconds"]], [], None, None, "certified")
+        finished([first])
+        return
+    try:
+        truth = reference(model)
+    except Exception as fault:  # without a reference the times still count
+        truth = None
+        save(note=f"no reference: {_line(fault)}")
+    save(reference_width=None if truth is None else truth.width)
+    race([ours.competitor(model), *competitors(model, peers)], truth, repeat, finished)
+    if "failure" not in found:
+        save(certificate_share=ours.certificate_share(model, repeat))
+
+
+def _ours_alone(spelling: str, save: Any) -> MDP:
+    """The model, after the first solve and the sweeps."""
+    began = time.perf_counter()
+    try:
+        model, first = ours.first_solve(lambda: models.make(spelling))
+    except Exception as fault:
+        model, first = models.make(spelling), {"failure": _line(fault)}
+    save(
+        states=model.n_states, pairs=model.n_pairs, transitions=model.n_transitions, discount=model.discount,
+        make_and_solve_seconds=time.perf_counter() - began, **first,
+    )  # fmt: skip
+    save(**ours.sweep(model))
+    return model
+
+
+def _warm_up(peers: list[str]) -> None:
+    """Compile what is compiled on first use, ours and theirs, on small models of each kind."""
+    for spelling in _SMALL:
+        small = models.make(spelling)
+        for competitor in competitors(small, peers):
+            if competitor.name.startswith("quantecon"):
+                competitor.build()()
+        try:
+            solve(small, eps=WIDTH)
+        except Exception as fault:
+            print(f"{spelling}: {_line(fault)}", file=sys.stderr)
+
+
+def _line(fault: BaseException) -> str:
+    return f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic_file(path) as temporary:
+        Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    specification = json.loads(sys.argv[1])
+    run(specification["spelling"], specification["peers"], specification["repeat"], Path(sys.argv[2]))
