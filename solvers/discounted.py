@@ -14,6 +14,7 @@ from .errors import NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
 from .method import Method
 from .modified_policy_iteration import ModifiedPolicyIteration
+from .rational import RationalPolicyIteration
 from .watch import Watch
 
 _TIGHTER = (0.9, 0.3, 0.02)
@@ -28,6 +29,8 @@ def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | 
         method, reason = default_method(operator)
     if not hasattr(method, "run"):
         raise SolveError(f"{method!r} does not solve discounted problems; use ModifiedPolicyIteration() or none at all")
+    if isinstance(method, RationalPolicyIteration):
+        return Answer(*method.prove(problem, operator.start() if start is None else start, eps, watch), method, reason)
     if operator.modulus >= 1:
         raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")
     lower, upper, policy = certified_fixed_point(operator, method, eps, operator.start() if start is None else start, watch)
@@ -45,7 +48,7 @@ def certified_fixed_point(
     operator: Operator, method: Method, eps: float, start: np.ndarray, watch: Watch
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(lower, upper, policy) with upper - lower <= eps, proved; `operator.modulus` < 1. Raises NotConverged."""
-    value, reached = start, np.inf
+    value, reached, watch.modulus = start, np.inf, operator.modulus
     for share in _TIGHTER:
         value = method.run(operator, value, share * eps, watch)
         lower, upper, policy = inductive_bracket(operator, value)

@@ -6,7 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
+from ..mdp.bellman import BellmanOperator
+from ..mdp.model import MDP
 from ..mdp.operator import Operator
+from .errors import SolveError
 from .watch import Watch
 
 
@@ -19,3 +22,13 @@ class Method(Protocol):
         Raises NotConverged when the method's own budget ends first.
         """
         ...
+
+
+def model_of(operator: Operator, method: Method) -> MDP:
+    """The table behind a plain Bellman operator, for methods that read rows. Raises SolveError for any other operator."""
+    if isinstance(operator, BellmanOperator):
+        return operator.model
+    raise SolveError(
+        f"{type(method).__name__} reads the rows of a table and {type(operator).__name__} has none that it could read; "
+        "use ValueIteration(), ModifiedPolicyIteration() or Anderson()"
+    )

@@ -1,8 +1,8 @@
 r"""Howard's policy iteration.
 
 Evaluate the policy, v = (I - g P_p)^{-1} r_p, by a sparse LU factorisation with iterative refinement; take the greedy policy
-of v; stop when the bracket says that no policy is better by more than eps. From a fixed discount g the number of rounds is at most of the order of
-m / (1 - g) log(1 / (1 - g)) for m pairs (Howard 1960; Ye 2011; Scherrer 2013, arXiv:1306.0386).
+of v; stop when the bracket says that no policy is better by more than eps. From a fixed discount g the number of rounds is
+at most of the order of m / (1 - g) log(1 / (1 - g)) for m pairs (Howard 1960; Ye 2011; Scherrer 2013, arXiv:1306.0386).
 """
 
 from __future__ import annotations
