@@ -83,9 +83,9 @@ class AffineOperator(Operator, Protocol):
         ...
 
     def pack(self, policy: np.ndarray, loops: bool) -> PackedPolicy:
-        """The policy's rows as a packed linear map; with `loops`, solved for their own states."""
+        """The rows of a policy (n_states,) as a packed linear map; with `loops`, solved for their own states."""
         ...
 
     def repack(self, packed: PackedPolicy, policy: np.ndarray, changed: np.ndarray) -> bool:
-        """Bring the states `changed` of a packed policy up to date in place; False where that is not possible."""
+        """Bring the states `changed`, shape (k,), of a packed policy up to date in place; False where that is not possible."""
         ...

@@ -26,7 +26,10 @@ _index = np.uintp
 
 @dataclass(frozen=True, eq=False)
 class PackedPolicy:
-    """v <- constant + weight v over rows pointers[s] .. pointers[s+1]; see `pack`. loops: self-loops are solved."""
+    """v <- constant + weight v, row s being entries pointers[s] .. pointers[s+1]; made by `pack`.
+
+    pointers: int32 (n + 1,). column: int32 (z,). weight: float64 (z,). constant: float64 (n,). loops: self-loops are solved.
+    """
 
     pointers: np.ndarray
     column: np.ndarray
@@ -35,19 +38,19 @@ class PackedPolicy:
     loops: bool
 
     def sweep(self, value: np.ndarray, backward: bool = False) -> tuple[float, float]:
-        """One in-place Gauss-Seidel sweep; least and greatest change."""
+        """One in-place Gauss-Seidel sweep of value (n,); least and greatest change."""
         kernel: Any = packed_gauss_seidel
         return kernel(backward, self.pointers, self.column, self.weight, self.constant, value)
 
     def apply(self, value: np.ndarray, out: np.ndarray) -> tuple[float, float]:
-        """out = constant + weight value; least and greatest change."""
+        """out = constant + weight value, both (n,); least and greatest change."""
         parts = n_threads() if len(self.column) >= WORTH_SHARING else 1
         cuts = split(self.pointers, parts) if parts > 1 else np.array([0, len(self.constant)])
         changes = run_ranges(packed_jacobi, cuts, self.pointers, self.column, self.weight, self.constant, value, out)
         return min(low for low, _ in changes), max(high for _, high in changes)
 
     def repack(self, model: MDP, discount: float, policy: np.ndarray, changed: np.ndarray) -> bool:
-        """Overwrite the rows of the states `changed`; False, with nothing done, where a row's length differs."""
+        """Overwrite the rows of the states `changed`, shape (k,); False, with nothing done, where a row's length differs."""
         kernel: Any = repack_rows
         return kernel(
             model.state_ptr, model.row_ptr, model.successor, model.probability, model.reward, discount, policy, changed,
@@ -56,7 +59,7 @@ class PackedPolicy:
 
 
 def pack(model: MDP, discount: float, policy: np.ndarray, loops: bool) -> PackedPolicy:
-    """The policy's rows; with `loops`, solved for their own states."""
+    """The rows of a policy (n,) of action indices; with `loops`, solved for their own states."""
     lengths: Any = row_lengths
     fill: Any = pack_rows
     pointers = np.empty(model.n_states + 1, dtype=np.int32)

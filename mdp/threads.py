@@ -37,7 +37,7 @@ def split(weight_ptr: np.ndarray, parts: int) -> np.ndarray:
 
 
 def run_ranges(kernel: Callable[..., Any], cuts: np.ndarray, *args: Any) -> list[Any]:
-    """[kernel(cuts[i], cuts[i+1], *args) for each range], in order, on as many threads as there are ranges."""
+    """[kernel(cuts[i], cuts[i+1], *args) for each range of cuts, shape (parts + 1,)], in order, a thread to each range."""
     ranges = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
     if len(ranges) == 1:
         return [kernel(*ranges[0], *args)]

@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Answer:
-    """A proved bracket and the policy inside it; see `banach.solvers.certificate` for the arrays.
+    """A proved bracket and the policy inside it, of the shapes that `banach.solvers.certificate` states.
 
     method: what ran. reason: why, in a sentence.
     """
