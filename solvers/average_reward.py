@@ -24,7 +24,8 @@ _TIGHTER = (0.9, 0.3, 0.02)
 _FACTORISABLE = 200_000
 """States up to which a policy's linear system is worth factorising when sweeps converge slowly."""
 
-_FEW_ROUNDS = 1_500
+_A_FEW, _MANY = 40, 1_500
+"""Sweeps of T before the graph is looked at, and before a model of that size is factorised."""
 
 
 class GainMethod(Protocol):
@@ -59,19 +60,28 @@ def solve_average_reward(problem: MDP, method: Any, eps: float, start: np.ndarra
 
 
 def _unasked(problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
+    """Sweeps while they work; then what the graph and the size suggest."""
+    asked, everywhere = _TIGHTER[0] * eps, np.zeros(problem.n_states, dtype=np.int32)
+    method, reason = RelativeValueIteration(), "sweeps soon give all states the same gain"
+    _, start, width = RelativeValueIteration(max_rounds=_A_FEW).sweep(problem, everywhere, 1, asked, start, watch)
+    if width <= asked:
+        return _proved(problem, method, eps, start, watch, method, reason)
     small = problem.n_states <= _FACTORISABLE
-    sweeps = RelativeValueIteration(max_rounds=_FEW_ROUNDS) if small else RelativeValueIteration()
+    rounds = _MANY if small else RelativeValueIteration().max_rounds
     blocks, _ = Graph.of(problem).end_components(np.ones(problem.n_pairs, dtype=np.bool_))
-    if blocks.max() == 0:
-        method, reason = sweeps, "there is one maximal end component, so the best gain is the same in every state"
-    else:
-        method, reason = EndComponentIteration(sweeps), f"there are {blocks.max() + 1} maximal end components"
+    if blocks.max() > 0:
+        method, reason = EndComponentIteration(RelativeValueIteration(max_rounds=rounds)), f"{blocks.max() + 1} end components"
+    elif small:
+        reason = "one maximal end component, so the best gain is the same in every state"
+        _, start, width = RelativeValueIteration(max_rounds=rounds).sweep(problem, everywhere, 1, asked, start, watch)
+        if width > asked:
+            method, reason = MultichainPolicyIteration(), "sweeps converge slowly"
     try:
         return _proved(problem, method, eps, start, watch, method, reason)
     except NotConverged:
-        if not small:
+        if not small or isinstance(method, MultichainPolicyIteration):
             raise
-    method, reason = MultichainPolicyIteration(), f"{reason}, and sweeps converge slowly"
+    method, reason = MultichainPolicyIteration(), "sweeps converge slowly"
     return _proved(problem, method, eps, start, watch, method, reason)
 
 

@@ -20,21 +20,30 @@ from .watch import Watch
 _TIGHTER = (0.9, 0.3, 0.02)
 """Shares of eps that the method is asked for, in turn, until the bracket, rounding included, is no wider than eps."""
 
+_LARGEST = 1e300
+
 
 def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
-    """Answer of a discounted maximisation problem. Raises SolveError, NotConverged."""
+    """Answer of a discounted maximisation problem. start: (n_states,) or None. Raises SolveError, NotConverged."""
     operator = problem.operator
     reason = "asked for"
     if method is None:
         method, reason = default_method(operator)
     if not hasattr(method, "run"):
         raise SolveError(f"{method!r} does not solve discounted problems; use ModifiedPolicyIteration() or none at all")
+    if _size(problem) > _LARGEST * (1 - operator.modulus) > 0:
+        raise SolveError(f"rewards of {_size(problem):.3g} over 1 - discount may exceed the largest float; scale them down")
     if isinstance(method, RationalPolicyIteration):
         return Answer(*method.prove(problem, operator.start() if start is None else start, eps, watch), method, reason)
     if operator.modulus >= 1:
         raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")
     lower, upper, policy = certified_fixed_point(operator, method, eps, operator.start() if start is None else start, watch)
     return Answer(lower, upper, policy, method, reason)
+
+
+def _size(problem: MDP) -> float:
+    amounts = (problem.reward, problem.terminal_value)
+    return max(max(float(amount.max(initial=0.0)), -float(amount.min(initial=0.0))) for amount in amounts)
 
 
 def default_method(operator: Operator) -> tuple[Method, str]:

@@ -39,7 +39,7 @@ class MultichainPolicyIteration:
     max_rounds: evaluations before `NotConverged`.
     """
 
-    max_rounds: int = 1_000
+    max_rounds: int = 10_000
 
     def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
         """A policy that no action improves beyond rounding, its bias, and the blocks of its proof. Raises NotConverged."""

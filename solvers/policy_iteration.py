@@ -60,6 +60,7 @@ def evaluate(operator: Operator, policy: np.ndarray, refinements: int = 2) -> np
     except RuntimeError as fault:
         raise NotConverged(f"a policy's linear system is singular ({fault}); it never leaves some loop") from None
     value = factors.solve(constant)
-    for _ in range(refinements):
-        value += factors.solve(constant - value + matrix @ value)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(refinements):
+            value += factors.solve(constant - value + matrix @ value)
     return np.where(operator.terminal, constant, value)

@@ -176,20 +176,18 @@ def _iterate(problem: MDP, start: np.ndarray, max_rounds: int, watch: Watch) -> 
 
 def _float_policy(problem: MDP, start: np.ndarray) -> np.ndarray:
     """The policy at which Howard's iteration in floats stops, or about to cycle between ties."""
-    operator, value, policy = problem.operator, start, np.empty(problem.n_states, dtype=np.int32)
-    following, improved = np.empty_like(start), policy.copy()
-    operator.apply(start, following, policy)
+    operator, value = problem.operator, start
+    policy, following = np.where(problem.terminal, np.int32(-1), np.int32(0)), np.empty_like(start)
     for _ in range(50):
+        improved = np.empty_like(policy)
+        operator.apply(value, following, improved)
+        if np.array_equal(policy, improved) or not np.isfinite(following).all():
+            break
+        policy = improved
         try:
             value = evaluate(operator, policy)
         except NotConverged:
             break
-        if not np.isfinite(value).all():
-            break
-        operator.apply(value, following, improved)
-        if np.array_equal(policy, improved):
-            break
-        policy, improved = improved, policy
     return policy
 
 

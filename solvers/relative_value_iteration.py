@@ -54,13 +54,26 @@ class RelativeValueIteration:
         self, problem: MDP, block: np.ndarray, n_blocks: int, eps: float, start: np.ndarray | None, watch: Watch
     ) -> tuple[np.ndarray, np.ndarray]:
         """(policy, bias) of blocks (n,) that no pair leaves, each with a bracket of its own of width <= eps."""
+        policy, bias, width = self.sweep(problem, block, n_blocks, eps, start, watch)
+        if width <= eps:
+            return policy, bias
+        raise NotConverged(
+            f"the gain's bracket is still {width:.3g} wide after {self.max_rounds} sweeps of T (asked for {eps:.3g}); raise "
+            "max_rounds, use MultichainPolicyIteration(), or, when the gain depends on the state, no method at all",
+            reached=width,
+        )
+
+    def sweep(
+        self, problem: MDP, block: np.ndarray, n_blocks: int, eps: float, start: np.ndarray | None, watch: Watch
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """As `in_blocks`, with the width of the widest bracket, whatever it is after max_rounds; max_rounds > 0."""
         operator = normalised(problem).operator
         step = 1.0 - self.kappa
         value = np.zeros(problem.n_states) if start is None else start.copy()
         image, policy = np.empty_like(value), np.empty(problem.n_states, dtype=np.int32)
         low, high = np.empty(n_blocks), np.empty(n_blocks)
         sweeps, narrowest, stalled, width = self.sweeps, np.inf, 0, np.inf
-        for _ in range(self.max_rounds):
+        for left in reversed(range(self.max_rounds)):
             extremes = operator.apply(value, image, policy)
             if n_blocks == 1:
                 low[0], high[0] = extremes
@@ -68,8 +81,8 @@ class RelativeValueIteration:
                 _ranges(value, image, block, low, high)
             width = float(np.max(high - low))
             watch(value, width, 1 + sweeps)
-            if width <= eps:
-                return policy, value
+            if width <= eps or not left:
+                break
             stalled = 0 if width < 0.99 * narrowest else stalled + 1
             narrowest = min(narrowest, width)
             if stalled > _PATIENCE:
@@ -81,11 +94,7 @@ class RelativeValueIteration:
                 for _ in range(sweeps):
                     packed.apply(value, image)
                     _relax(value, image, block, step, shift)
-        raise NotConverged(
-            f"the gain's bracket is still {width:.3g} wide after {self.max_rounds} sweeps of T (asked for {eps:.3g}); raise "
-            "max_rounds, use MultichainPolicyIteration(), or, when the gain depends on the state, no method at all",
-            reached=width,
-        )
+        return policy, value, width
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

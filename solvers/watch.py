@@ -55,13 +55,15 @@ class Watch:
             self.save()
         if self.report is not None:
             self.report(self.sweeps, float(width))
+        if self.modulus is not None and not math.isfinite(width):
+            raise NotConverged("the values exceed the largest float; scale the rewards down")
         if self.modulus is not None and len(self.history) % _LOOK == 0:
-            self._look(value, float(width), self.modulus)
+            self._look(value, self.modulus)
 
-    def _look(self, value: np.ndarray, width: float, modulus: float) -> None:
+    def _look(self, value: np.ndarray, modulus: float) -> None:
         size = max(float(value.max()), -float(value.min()))
         recent = min(width for _, width in self.history[-_LOOK:])
-        stuck = recent >= self._narrowest and recent <= 64 * 2.0**-53 * size / (1 - modulus)
+        stuck = recent > 0.999 * self._narrowest and recent <= 64 * 2.0**-53 * size / (1 - modulus)
         self._stuck, self._narrowest = self._stuck + 1 if stuck else 0, min(recent, self._narrowest)
         if self._stuck >= 4:
             raise NotConverged(

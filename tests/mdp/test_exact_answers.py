@@ -130,7 +130,7 @@ CASES = [
     *(("combination_lock", {"length": n, "p": p, "discount": 0.9}) for n in (1, 2, 7) for p in (0.5, 1.0)),
     *(("combination_lock", {"length": 4, "p": 0.9, "bait": bait}) for bait in (-1.0, 0.0, 0.1, 0.3)),
     *(("forest", {"discount": g, "fire": b}) for g in (0.5, 0.9, 0.99) for b in (0.05, 0.1)),
-    *(("machine_replacement", {"states": n, "discount": 1.0, "replacement": c}) for n in (2, 8) for c in (0.0, 2.0, 5.0, 300.0)),
+    *(("machine_replacement", {"states": n, "discount": 1.0, "replacement": c}) for n in (2, 8) for c in (0.0, 2.0, 300.0)),
     *(("admission", {"capacity": c, "arrival": 0.4, "holding": h}) for c in (1, 6) for h in (0.0, 0.3, 10.0)),
     *(
         ("consensus_coin", {"k": k, "objective": objective})
@@ -193,13 +193,6 @@ def test_the_optimal_lost_sales_cost_is_zipkins(printed):
     assert low - printed.tolerance <= printed.value <= high + printed.tolerance
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("printed", [p for p in CATALOGUE["lost_sales"].published if p.parameters["lead"] > 2], ids=str)
-def test_the_optimal_lost_sales_cost_with_a_long_lead_time_is_zipkins(printed):
-    low, high = gain_bounds(instances.lost_sales(**printed.parameters), 1e-6)
-    assert low - printed.tolerance <= printed.value <= high + printed.tolerance
-
-
 def test_the_russell_norvig_world_has_the_printed_utilities():
     problem = instances.russell_norvig()
     printed = [0.812, 0.868, 0.918, 1.0, 0.762, 0.660, -1.0, 0.705, 0.655, 0.611, 0.388]
@@ -234,7 +227,11 @@ def test_the_lot_sizing_recursion_is_the_best_of_all_order_patterns(demand, setu
     assert witness(instances.wagner_whitin(**parameters)) == pytest.approx(min(plans), abs=1e-9)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [c for c in CASES if c[0] not in ("rare_exit", "scales")], ids=str)
+OUT_OF_REACH = [("rare_exit", {"exponent": 1000, "objective": "reach"})]
+"""What floating-point brackets cannot hold: a probability decided by weights of 1e-301."""
+
+
+@pytest.mark.parametrize(("name", "parameters"), [case for case in CASES if case not in OUT_OF_REACH], ids=str)
 def test_solve_proves_a_bracket_around_the_exact_answer(name, parameters):
     problem, exact = CATALOGUE[name].make(**parameters), float(CATALOGUE[name].answer(**parameters))
     eps = 1e-7 * max(1, abs(exact))
@@ -245,3 +242,23 @@ def test_solve_proves_a_bracket_around_the_exact_answer(name, parameters):
     rounding = 1e-12 * max(1, abs(exact))  # the model's floats against the rationals they stand for
     assert low - rounding <= exact <= high + rounding
     assert high - low <= eps + rounding
+
+
+def is_large(name: str, parameters: dict) -> bool:
+    return (name == "lost_sales" and parameters["lead"] > 2) or (name == "consensus_coin" and parameters["processes"] > 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [pytest.param(n, p, marks=pytest.mark.slow if is_large(n, p.parameters) else ()) for n, p in PRINTED],
+    ids=str,
+)
+def test_solve_proves_a_bracket_around_the_published_number(name, printed):
+    problem, value = CATALOGUE[name].make(**printed.parameters), float(printed.value)
+    eps = 1e-6 * max(1, abs(value))
+    certificate = solve(problem, eps=eps).certificate
+    assert check(problem, certificate)
+    first_stage = 0 if isinstance(problem.criterion, FiniteHorizon) else slice(None)
+    low, high = (problem.initial @ bound[first_stage] for bound in (certificate.lower, certificate.upper))
+    assert low - printed.tolerance - 1e-12 <= value <= high + printed.tolerance + 1e-12
+    assert high - low <= eps * (1 + 1e-9)

@@ -184,6 +184,34 @@ def test_the_frozen_lake_is_gymnasiums():
             np.testing.assert_allclose(dense[problem.state_ptr[state] + turn[action]], row)
 
 
+def test_the_river_flows_as_strehl_and_littman_drew_it():
+    problem = instances.riverswim(states=4)
+    rows = transition_matrix(problem).toarray()
+    np.testing.assert_array_equal(rows[0::2], [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    np.testing.assert_allclose(rows[1::2], [[0.7, 0.3, 0, 0], [0.1, 0.6, 0.3, 0], [0, 0.1, 0.6, 0.3], [0, 0, 0.7, 0.3]])
+    assert problem.reward.tolist() == [5, 0, 0, 0, 0, 0, 0, 3000]
+
+
+def test_inventory_rows_and_rewards_are_those_of_uniform_demand():
+    problem = instances.inventory(states=12, orders=3, demand=5, price=2.0, unit=1.0, setup=20.0, holding=0.25)
+    rows = transition_matrix(problem).toarray()
+    for pair, state in enumerate(problem.pair_state.tolist()):
+        level = min(state + 4 * (pair % 3), 11)
+        row = np.bincount([max(level - d, 0) for d in range(6)], minlength=12) / 6
+        np.testing.assert_allclose(rows[pair], row, atol=1e-15)
+        sold, ordered = np.mean([min(level, d) for d in range(6)]), level - state
+        assert problem.reward[pair] == pytest.approx(2 * sold - ordered - 20 * (ordered > 0) - 0.25 * state)
+
+
+def test_random_ice_joins_the_start_to_the_goal():
+    problem = instances.random_ice(side=12, holes=0.35, discount=1.0, seed=3)
+    assert problem.terminal.sum() > 1
+    reached, from_pair = problem.labels["goal"].copy(), np.repeat(np.arange(problem.n_pairs), np.diff(problem.row_ptr))
+    for _ in range(problem.n_states):
+        reached[problem.pair_state[from_pair[reached[problem.successor]]]] = True
+    assert reached[np.flatnonzero(problem.initial)].all()
+
+
 def test_the_queue_has_sixteen_transitions_a_state_but_for_its_walls():
     problem = instances.queue(capacity=99)
     assert (problem.n_states, problem.n_transitions) == (10_000, 16 * 10_000 - 12 * 100)

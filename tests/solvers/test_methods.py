@@ -212,6 +212,12 @@ def test_a_discount_next_to_one_is_proved_or_refused_with_the_reached_width(meth
     assert width < 1e6
 
 
+@every_method
+def test_rewards_whose_values_may_exceed_the_largest_float_are_refused(method):
+    with pytest.raises(SolveError, match=r"rewards of .* scale them down"):
+        solve(garnet(2, n_states=8, discount=0.99, scale=1e300), method)
+
+
 class WithoutTable:
     """The operator protocol of another operator, and nothing else."""
 

@@ -1,0 +1,49 @@
+"""Strategies of the models that a search for counterexamples starts from: few states, few actions, simple numbers.
+
+Simple numbers make the first models readable and their exact arithmetic fast; the local search that follows leaves the grid.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from ..mdp.model import MDP
+
+
+def discounted_models() -> SearchStrategy[MDP]:
+    """Discounted problems of at most three states and two actions."""
+    from hypothesis import strategies as st
+
+    from ..mdp import strategies
+
+    return strategies.discounted_mdps(
+        max_states=3,
+        max_actions=2,
+        max_successors=2,
+        discounts=st.sampled_from([0.5, 0.75, 0.9, 0.25, 0.95]),
+        rewards=st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5, 4.0]),
+        max_terminal=1,
+        tiny=0.25,
+    )
+
+
+def reachability_models() -> SearchStrategy[MDP]:
+    """Greatest probabilities of reaching a goal, on at most three states and two actions."""
+    from hypothesis import strategies as st
+
+    from ..mdp import strategies
+
+    return strategies.reachability_mdps(max_states=3, max_actions=2, max_successors=3, tiny=0.25, minimize=st.just(False))
+
+
+def long_run_models() -> SearchStrategy[MDP]:
+    """Average-reward problems of at most three states and two actions in which every policy has one recurrent class."""
+    from hypothesis import strategies as st
+
+    from ..mdp import strategies
+
+    values = st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5])
+    return strategies.average_reward_mdps(max_states=3, max_actions=2, max_successors=2, rewards=values, tiny=0.25)

@@ -1,0 +1,43 @@
+"""The catalogue, shelf by shelf."""
+
+from __future__ import annotations
+
+import difflib
+
+from . import average, brackets, contraction, falsehoods, horizon, models, policies, rates, residual
+from .bound import Bound
+from .errors import BoundError
+
+CATALOGUE: tuple[Bound, ...] = (
+    *contraction.CATALOGUE,
+    *residual.CATALOGUE,
+    *brackets.CATALOGUE,
+    *policies.CATALOGUE,
+    *rates.CATALOGUE,
+    *horizon.CATALOGUE,
+    *models.CATALOGUE,
+    *average.CATALOGUE,
+)
+"""Every theorem."""
+
+FALSEHOODS = falsehoods.FALSEHOODS
+"""Statements that are false, family "false"."""
+
+
+def families() -> tuple[str, ...]:
+    """The families, "false" last."""
+    return tuple(dict.fromkeys(bound.family for bound in (*CATALOGUE, *FALSEHOODS)))
+
+
+def statements(name: str | None = None) -> tuple[Bound, ...]:
+    """The catalogue; or the bounds of a family; or the one bound of that name or key. Raises BoundError for any other name."""
+    if name is None:
+        return CATALOGUE
+    everything = (*CATALOGUE, *FALSEHOODS)
+    found = tuple(bound for bound in everything if name.lower() in (bound.family, bound.name.lower(), bound.key))
+    if found:
+        return found
+    names = [*families(), *(bound.key for bound in everything), *(bound.name for bound in everything)]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"the families are {', '.join(families())}"
+    raise BoundError(f"there is no bound or family {name!r}; {hint}")

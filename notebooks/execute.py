@@ -1,0 +1,35 @@
+"""Run every notebook of this folder from top to bottom and keep its outputs; `make notebooks`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """The notebook at `path` with fresh outputs. Raises nbclient's CellExecutionError when a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of day change with every run
+    return notebook
+
+
+def main() -> int:
+    """Execute all and write them back, each whole or not at all."""
+    for path in sorted(HERE.glob("*.ipynb")):
+        print(path.name)
+        notebook = execute(path)
+        temporary = path.with_suffix(".part")
+        nbformat.write(notebook, temporary)
+        temporary.replace(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
