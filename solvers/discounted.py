@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..mdp.bellman import BellmanOperator
 from ..mdp.model import MDP
 from ..mdp.operator import AffineOperator, Operator
 from .answer import Answer
@@ -14,7 +15,7 @@ from .errors import NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
 from .method import Method
 from .modified_policy_iteration import ModifiedPolicyIteration
-from .rational import RationalPolicyIteration
+from .rational import MAX_STATES, RationalPolicyIteration
 from .watch import Watch
 
 _TIGHTER = (0.9, 0.3, 0.02)
@@ -25,19 +26,29 @@ _LARGEST = 1e300
 
 def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
     """Answer of a discounted maximisation problem. start: (n_states,) or None. Raises SolveError, NotConverged."""
-    operator = problem.operator
-    reason = "asked for"
+    operator, start = problem.operator, problem.operator.start() if start is None else start
     if method is None:
-        method, reason = default_method(operator)
+        chosen, reason = default_method(operator)
+        try:
+            return _answer(problem, chosen, reason, eps, start, watch)
+        except NotConverged:
+            if not isinstance(operator, BellmanOperator) or problem.n_states > MAX_STATES:
+                raise
+        return _answer(problem, RationalPolicyIteration(), "floats proved too coarse for eps", eps, start, watch)
+    return _answer(problem, method, "asked for", eps, start, watch)
+
+
+def _answer(problem: MDP, method: Any, reason: str, eps: float, start: np.ndarray, watch: Watch) -> Answer:
+    operator = problem.operator
     if not hasattr(method, "run"):
         raise SolveError(f"{method!r} does not solve discounted problems; use ModifiedPolicyIteration() or none at all")
     if _size(problem) > _LARGEST * (1 - operator.modulus) > 0:
         raise SolveError(f"rewards of {_size(problem):.3g} over 1 - discount may exceed the largest float; scale them down")
     if isinstance(method, RationalPolicyIteration):
-        return Answer(*method.prove(problem, operator.start() if start is None else start, eps, watch), method, reason)
+        return Answer(*method.prove(problem, start, eps, watch), method, reason)
     if operator.modulus >= 1:
         raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")
-    lower, upper, policy = certified_fixed_point(operator, method, eps, operator.start() if start is None else start, watch)
+    lower, upper, policy = certified_fixed_point(operator, method, eps, start, watch)
     return Answer(lower, upper, policy, method, reason)
 
 
