@@ -5,7 +5,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from banach.mdp import MDP, Discounted, strategies
-from banach.solvers import NotConverged, RationalPolicyIteration, ValueIteration, check, exact_value, solve
+from banach.solvers import (
+    InexactPolicyIteration,
+    NotConverged,
+    RationalPolicyIteration,
+    ValueIteration,
+    check,
+    exact_value,
+    solve,
+)
 from banach.solvers.bracket import inductive_bracket, macqueen_porteus
 from banach.solvers.certificate import Certificate
 from hypothesis import given, settings
@@ -119,5 +127,8 @@ def test_a_discount_next_to_one_that_floats_refuse_is_proved_in_exact_arithmetic
     problem = MDP.from_dense(rng.dirichlet(np.ones(40), size=(40, 2)), 1e-3 * rng.normal(size=(40, 2)), discount=1 - 1e-6)
     eps = 3 * solve(problem, RationalPolicyIteration(), eps=1.0).certificate.width / 2
     with pytest.raises(NotConverged):
-        solve(problem, eps=eps)
-    assert check(problem, solve(problem, RationalPolicyIteration(), eps).certificate).width <= eps
+        solve(problem, InexactPolicyIteration(), eps)
+    for method in (RationalPolicyIteration(), None):
+        solution = solve(problem, method, eps)
+        assert check(problem, solution.certificate).width <= eps
+        assert solution.trace.method == RationalPolicyIteration()

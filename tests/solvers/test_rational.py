@@ -9,6 +9,7 @@ from banach.solvers import (
     NotConverged,
     RationalPolicyIteration,
     SolveError,
+    ValueIteration,
     check,
     exact_policies,
     exact_value,
@@ -118,7 +119,7 @@ def test_a_discount_that_floats_cannot_tell_from_one_is_solved_exactly():
     discount = float(np.nextafter(1, 0))
     problem = chain(discount, rewards=(1.0, 0.0))
     with pytest.raises(NotConverged, match="no contraction"):
-        solve(problem, eps=1e3)
+        solve(problem, ValueIteration(), eps=1e3)
     assert exact_value(problem)[0][0] == 1 / (1 - Fraction(discount) ** 2)
     certificate = solve(problem, RationalPolicyIteration(), eps=1e300).certificate
     assert check(problem, certificate)
