@@ -62,7 +62,7 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
     ),
     "queue": (
         Row("queue:capacity=99,discount=0.999", _ALL, local=True),
-        Row("queue:capacity=315,discount=0.999", _LARGE, local=True),
+        Row("queue:capacity=315,discount=0.999", (*_QUANTECON, "storm:ovi"), local=True),
     ),
     "ssp": (_ssp(105), _ssp(333)),
     "chain": (

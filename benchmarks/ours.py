@@ -44,9 +44,11 @@ def first_solve(make: Callable[[], MDP]) -> tuple[MDP, dict[str, Any]]:
     The kernels have to be compiled already.
     """
     gc.collect()
+    memory.give_back()
     idle = memory.resident()
     model = make()
     gc.collect()
+    memory.give_back()
     memory.reset_peak()
     began = time.perf_counter()
     solution = solve(model, eps=WIDTH)
