@@ -31,6 +31,8 @@ from .watch import Watch
 
 _LONGEST = 64
 """Gauss-Seidel rounds without a bracket."""
+_DEEPEST = 1e-4
+"""Share of the change that a solve for a settled policy leaves at least."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class InexactPolicyIteration:
     forcing: share of the improvement's change that evaluation leaves, in (0, 1).
     slow: Jacobi span ratio a sweep above which Gauss-Seidel takes over.
     patience: Gauss-Seidel sweeps that would still be needed, above which the linear system is solved instead.
-    settled: share of states whose action may still change when the linear system is worth solving.
+    settled: share of states whose action may still change when the policy is worth a Jacobi evaluation.
     max_rounds: improvements before giving up with `NotConverged`.
     """
 
@@ -140,9 +142,10 @@ class _Run:
                 target = max(change / 30, min(narrow, change / 2))
             packed = self.packed(loops=True)
             rate = self.relax(packed, change, backward)
-            if _sweeps_left(change / narrow, rate) > self.method.patience and self.moved <= self.method.settled:
+            if _sweeps_left(change / narrow, rate) > self.method.patience:
                 work = np.empty((VECTORS, self.operator.n_states)) if work is None else work
-                _, sweeps = correct(packed, self.value, self.method.forcing, 4 * self.method.patience, work)
+                share = self.method.forcing if self.moved > 0 else max(_DEEPEST, min(self.method.forcing, narrow / change))
+                _, sweeps = correct(packed, self.value, share, 4 * self.method.patience, work)
                 self.sweeps += sweeps * self.per_policy
             backward = not backward
 
