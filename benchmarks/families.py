@@ -38,6 +38,12 @@ def _ssp(side: int) -> Row:
     return Row(f"ssp_grid:side={side},walls=0.1", ("storm:vi", "storm:default", "storm:ovi", "storm:ii"), local=True)
 
 
+def _inventory(states: int, demand: int, discount: float) -> str:
+    """Money in hundreds, so that 1e-6 means about the same as in the other families."""
+    money = "price=0.02,unit=0.01,setup=0.2,holding=0.0002"
+    return f"inventory:states={states},demand={demand},{money},discount={discount}"
+
+
 _DISCOUNTS = (0.95, 0.99, 0.999)
 
 FAMILIES: dict[str, tuple[Row, ...]] = {
@@ -57,8 +63,8 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
         _grid(1054, 0.999, ()),
     ),
     "inventory": (
-        Row("inventory:states=1000,discount=0.99", _ALL, mixes=True),
-        Row("inventory:states=4000,demand=518,discount=0.999", _QUANTECON, mixes=True),
+        Row(_inventory(1000, 500, 0.99), _ALL, mixes=True),
+        Row(_inventory(4000, 518, 0.999), _QUANTECON, mixes=True),
     ),
     "queue": (
         Row("queue:capacity=99,discount=0.999", _ALL, local=True),
