@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import problem, terminal
+from .start import at_the_start, whole
 
 if TYPE_CHECKING:
     from ..mdp.model import MDP
@@ -79,9 +79,8 @@ def _document(name: str, model: MDP, solution: Solution, verdict: Verdict, check
     from .method import spelling_of
 
     certificate, trace = solution.certificate, solution.trace
-    lower, upper, policy = certificate.lower, certificate.upper, certificate.policy
-    if lower.ndim == 2:  # one row a stage: the first speaks of the whole horizon
-        lower, upper, policy = lower[0], upper[0], policy[0] if len(policy) else np.full(model.n_states, -1)
+    (lower, upper), start = whole(certificate), at_the_start(model, certificate)
+    policy = np.atleast_2d(certificate.policy)[0] if certificate.policy.size else np.full(model.n_states, -1)
 
     def at(state: int) -> dict[str, Any]:
         action = int(policy[state])
@@ -101,7 +100,7 @@ def _document(name: str, model: MDP, solution: Solution, verdict: Verdict, check
         "pairs": model.n_pairs,
         "transitions": model.n_transitions,
         "criterion": {"name": type(model.criterion).__name__, **asdict(model.criterion)},
-        "initial": None if model.initial is None else _expectation(model.initial, lower, upper),
+        "initial": None if start is None else {"lower": start[0], "upper": start[1]},
         "initial_states": [{"probability": float(model.initial[s]), **at(s)} for s in initial[:_MANY]],  # pyright: ignore[reportOptionalSubscript]
         "least": at(int(lower.argmin())),
         "greatest": at(int(upper.argmax())),
@@ -113,13 +112,6 @@ def _document(name: str, model: MDP, solution: Solution, verdict: Verdict, check
         "proof": {"holds": True, "inequalities": verdict.rows, "in_integers": verdict.exact, "seconds": check_seconds},
         "certificate": None,
     }
-
-
-def _expectation(weights: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> dict[str, float]:
-    """Bracket of the expected value at the start: products and sum are each off by at most 2^-53 of themselves."""
-    low, high = weights * lower, weights * upper
-    slack = 0.0 if weights.max() == 1 else 2.0**-51 * math.fsum(np.abs(low) + np.abs(high))
-    return {"lower": math.fsum(low) - slack, "upper": math.fsum(high) + slack}
 
 
 def _lines(facts: dict[str, Any]) -> dict[str, str]:
