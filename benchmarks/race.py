@@ -7,6 +7,7 @@ are no more than 2e-6 apart; bounds that exclude the optimum are `wrong bounds`.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import statistics
 import time
@@ -22,6 +23,8 @@ from .competitor import ERROR, WIDTH, Competitor, Result
 
 _ENOUGH = 5.0
 """Seconds after which a competitor is not run again."""
+_PATIENCE = 30.0
+"""Seconds for the reference."""
 
 
 @dataclass
@@ -74,19 +77,20 @@ class Reference:
         return most, width, "certified" if verdict == "correct" and width <= WIDTH + rounding + 1e-9 * WIDTH else verdict
 
 
-def reference(model: MDP) -> Reference | None:
-    """A bracket 1e-8 wide, or as wide as rounding asks for; None where that is above 1e-6."""
-    size = float(np.abs(solve(model, eps=WIDTH).value).max())
-    rounding = 50 * np.finfo(float).eps * size / (1 - model.discount) if model.discount < 1 else 0.0
-    for eps in (1e-8, 3e-8, 1e-7, 3e-7):
-        if eps < rounding:  # the proof itself is wider: no method would end
-            continue
-        try:
-            certificate = solve(model, eps=eps).certificate
-        except NotConverged:
-            continue
-        return Reference(certificate.lower, certificate.upper)
-    return None
+def reference(model: MDP) -> Reference:
+    """A proved bracket 1e-8 wide, or as wide as rounding and patience ask for. Raises what `solve` raises."""
+    certificate = solve(model, eps=WIDTH).certificate
+    size = float(np.abs(certificate.upper).max())
+    rounding = 40 * np.finfo(float).eps * size / (1 - model.discount) if model.discount < 1 else 0.0
+    deadline = time.perf_counter() + _PATIENCE
+
+    def report(sweeps: float, width: float) -> None:
+        if time.perf_counter() > deadline:
+            raise TimeoutError
+
+    with contextlib.suppress(NotConverged, TimeoutError):  # the wider bracket decides what it can
+        certificate = solve(model, eps=min(max(1e-8, rounding), WIDTH), report=report).certificate
+    return Reference(certificate.lower, certificate.upper)
 
 
 def race(
