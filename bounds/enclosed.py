@@ -190,7 +190,7 @@ class EnclosedEvidence(Readings):
             policy[state], switches = following[state], switches + 1
 
     def restricted(self, policy: np.ndarray) -> EnclosedEvidence:
-        """The problem with the policy's actions only."""
+        """The problem with the actions only of a policy (n_states,)."""
         key = policy.tobytes()
         if key not in self._restricted:
             self._restricted[key] = EnclosedEvidence(restrict(self.problem, policy))

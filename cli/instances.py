@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List all, or tell about one and save it. Raises ModelError, OSError."""
+    """List all, or tell about one and save it. Raises SpellingError, ModelError, OSError."""
     from ..mdp.instances.catalogue import CATALOGUE, make, parse
 
     if arguments.name is None:

@@ -35,7 +35,7 @@ def increments_above(model: MDP, pairs: np.ndarray, vector: np.ndarray, scale: f
 
 
 def increments_below(model: MDP, pairs: np.ndarray, vector: np.ndarray, scale: float) -> np.ndarray:
-    """Lower bounds of i_k(vector); see `increments_above`."""
+    """Lower bounds of i_k(vector), shape (len(pairs),); see `increments_above`."""
     return -increments_above(model, pairs, -vector, -scale)
 
 

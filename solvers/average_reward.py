@@ -32,7 +32,10 @@ class GainMethod(Protocol):
     """A method for the average reward."""
 
     def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
-        """A policy, a bias and blocks from which `gain_bracket` should prove gains within eps. Raises NotConverged."""
+        """From start (n_states,) or None, a policy, a bias and blocks from which `gain_bracket` should prove gains within eps.
+
+        Raises NotConverged.
+        """
         ...
 
 
@@ -47,7 +50,10 @@ class _Unichain:
 
 
 def solve_average_reward(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
-    """Answer of an average-reward maximisation problem; witness lower_bias, upper_bias. Raises SolveError, NotConverged."""
+    """Answer of an average-reward maximisation problem; witness lower_bias, upper_bias, both (n_states,).
+
+    Raises SolveError, NotConverged.
+    """
     if method is None:
         return _unasked(problem, eps, start, watch)
     inner = _Unichain(method) if isinstance(method, PolicyIteration) else method

@@ -90,7 +90,10 @@ def collapse(
     mixed: int,
     original: MDP,
 ) -> Quotient:
-    """The quotient, its states in the order of `place`. component: of each state, -1 outside, among free ones."""
+    """The quotient, its states in the order of `place`, (n_states,). component: of each state, -1 outside, among free ones.
+
+    Raises InfiniteValue where a loop gains for ever, NotConverged where a way out is too rare for floats.
+    """
     n_states = int(place.max()) + 1
     idle = np.zeros(n_states, dtype=np.bool_)
     idle[place[component >= 0]] = True
@@ -132,6 +135,7 @@ def collapse(
 
 
 def where(problem: MDP, pair: int) -> str:
+    """The state and action of a pair, for messages."""
     state = int(problem.pair_state[pair])
     action = problem.action_of(state, pair - int(problem.state_ptr[state]))
     return f"state {problem.state_of(state)}, action {action}"

@@ -37,7 +37,7 @@ class EndComponentIteration:
     inner: RelativeValueIteration = field(default_factory=RelativeValueIteration)
 
     def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
-        """A policy, its bias, and the blocks of its proof. Raises NotConverged."""
+        """A policy (n_states,), its bias, and the blocks of its proof. Raises NotConverged."""
         graph = Graph.of(problem)
         blocks, inside = graph.end_components(np.ones(problem.n_pairs, dtype=np.bool_))
         n_blocks = int(blocks.max()) + 1

@@ -25,12 +25,12 @@ _index = np.uintp
 
 
 def holds_above(problem: MDP, upper: np.ndarray) -> bool:
-    """Whether T upper <= upper, strictly where upper < 0, in exact arithmetic."""
+    """Whether for upper (n_states,) T upper <= upper, strictly where upper < 0, in exact arithmetic."""
     return _decided(problem, np.arange(problem.n_pairs, dtype=np.int32), upper, 1)
 
 
 def holds_below(problem: MDP, lower: np.ndarray, policy: np.ndarray) -> bool:
-    """Whether lower <= T_policy lower, strictly where lower > 0, in exact arithmetic."""
+    """Whether for lower (n_states,) lower <= T_policy lower, strictly where lower > 0, in exact arithmetic."""
     return _decided(problem, (problem.state_ptr[:-1] + policy)[~problem.terminal].astype(np.int32), lower, -1)
 
 

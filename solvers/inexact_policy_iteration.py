@@ -31,6 +31,8 @@ from .watch import Watch
 
 _LONGEST = 64
 """Gauss-Seidel rounds without a bracket."""
+_DRAGGING = 2.0**14
+"""Units of rounding below which a change that `_LONGEST` rounds could not halve will not shrink any more."""
 _DEEPEST = 1e-4
 """Share of the change that a solve for a settled policy leaves at least."""
 
@@ -134,12 +136,14 @@ class _Run:
             self.sweeps += 1
             change, since = max(high, -low), since + 1
             if change <= target or since >= _LONGEST:
+                before, dragging = self.width, since >= _LONGEST
                 low, high = self.improve()
                 change, since = max(high, -low), 0
-                if self.width <= self.eps or self.rounded(change):
+                if self.width <= self.eps or self.rounded(change, dragging and self.width > before / 2):
                     return
                 self.value, self.spare = self.spare, self.value
                 target = max(change / 30, min(narrow, change / 2))
+            packed = None  # so that the old rows are freed before new ones are gathered
             packed = self.packed(loops=True)
             rate = self.relax(packed, change, backward)
             if _sweeps_left(change / narrow, rate) > self.method.patience:
@@ -149,9 +153,9 @@ class _Run:
                 self.sweeps += sweeps * self.per_policy
             backward = not backward
 
-    def rounded(self, change: float) -> bool:
-        """Whether a change is no more than what rounding does to a value."""
-        return change <= 4 * UNIT_ROUNDOFF * float(np.abs(self.value).max())
+    def rounded(self, change: float, dragging: bool = False) -> bool:
+        """Whether a change is no more than what rounding does to a value; `dragging` changes are suspected earlier."""
+        return change <= (_DRAGGING if dragging else 8) * UNIT_ROUNDOFF * float(np.abs(self.value).max())
 
     def packed(self, loops: bool) -> PackedPolicy:
         """The greedy policy, packed; of the last packing only the rows that have changed are gathered anew."""

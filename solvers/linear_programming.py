@@ -59,7 +59,7 @@ class LinearProgramming:
 
 
 def linear_program(problem: MDP, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(v, x): optimal value (n_states,) and occupancy (n_pairs,) of a discounted maximisation problem, to some 1e-7 of the rewards.
+    """(v, x): optimal value (n_states,) and occupancy (n_pairs,) of a discounted maximisation problem, to some 1e-7.
 
     weights: (n_states,), mu above, positive. Terminal states' mu has no effect.
     Raises NotConverged with the solver's message when it fails.

@@ -42,7 +42,7 @@ class MultichainPolicyIteration:
     max_rounds: int = 10_000
 
     def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
-        """A policy that no action improves beyond rounding, its bias, and the blocks of its proof. Raises NotConverged."""
+        """A policy (n_states,) that no action improves beyond rounding, bias, and blocks of its proof. Raises NotConverged."""
         return howard(problem, eps, start, watch, self.max_rounds, unichain=False)
 
 
@@ -61,7 +61,10 @@ class Evaluation:
 
 
 def howard(problem: MDP, eps: float, start: np.ndarray | None, watch: Watch, max_rounds: int, *, unichain: bool) -> Estimate:
-    """Policy iteration; `unichain` compares biases only and wants one gain for all states. Raises NotConverged."""
+    """Policy iteration from start (n_states,) or None; `unichain` compares biases only and wants one gain for all states.
+
+    Raises NotConverged.
+    """
     model = normalised(problem)
     rows = scipy.sparse.csr_array((model.probability, model.successor, model.row_ptr), shape=(model.n_pairs, model.n_states))
     image, policy = np.empty(model.n_states), np.empty(model.n_states, dtype=np.int32)

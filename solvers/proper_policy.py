@@ -49,7 +49,7 @@ def first_guess(model: MDP) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pack(model: MDP, policy: np.ndarray) -> PackedPolicy:
-    """The chain of a policy with its rewards; absorbing states hold their terminal value."""
+    """The chain of a policy (n,) with its rewards; absorbing states hold their terminal value."""
     return model.operator.pack(policy, loops=False)
 
 
@@ -88,7 +88,7 @@ def total(packed: PackedPolicy, guess: np.ndarray, tolerance: float) -> np.ndarr
 
 
 def residual(packed: PackedPolicy, value: np.ndarray) -> float:
-    """Largest entry of |c + P x - x|."""
+    """Largest entry of |c + P x - x|, x of shape (N,)."""
     return float(np.abs(residuals(packed, value)).max(initial=0.0))
 
 

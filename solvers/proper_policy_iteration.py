@@ -37,7 +37,7 @@ def gains(quotient: Quotient, value: np.ndarray, policy: np.ndarray) -> tuple[np
 
 
 def make_proper(quotient: Quotient, policy: np.ndarray, fallback: np.ndarray | None = None) -> np.ndarray:
-    """The policy where it stops with probability one, `fallback` (proper) elsewhere; together they are proper."""
+    """The policy (N,) where it stops with probability one, `fallback` (proper) elsewhere; together they are proper."""
     fallback = first_guess(quotient.model)[1] if fallback is None else fallback
     chosen = np.where(policy < 0, fallback, policy).astype(np.int32)
     return np.where(stops_from(pack(quotient.model, chosen)), chosen, fallback)
@@ -72,7 +72,7 @@ def polished(
 def with_slack(
     quotient: Quotient, value: np.ndarray, policy: np.ndarray, delta: float, limit: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Policy iteration for the rewards r + delta an original step, from a proper policy: that value and policy; None when
+    """Policy iteration for the rewards r + delta an original step, from a proper policy: value (N,) and policy (N,); None when
     it passes `limit`, or when with delta > 0 it pays never to stop."""
     model = quotient.model
     for _ in range(_ROUNDS):
@@ -108,7 +108,7 @@ def _improved(quotient: Quotient, policy: np.ndarray, best: np.ndarray, better: 
 
 
 def noise(value: np.ndarray) -> float:
-    """Gains on `value` that may be rounding."""
+    """Gains on `value`, shape (N,), that may be rounding."""
     return 2.0**-48 * float(np.abs(value).max(initial=0.0))
 
 

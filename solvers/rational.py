@@ -53,7 +53,10 @@ class RationalPolicyIteration:
         return _floats(exact.value)
 
     def prove(self, problem: MDP, start: np.ndarray, eps: float, watch: Watch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(lower, upper, policy) of a maximisation problem: inductive floats as near to the optimal value as floats can be."""
+        """(lower, upper, policy) of a maximisation problem: inductive floats as near to the optimal value as floats can be.
+
+        Raises SolveError for more than `MAX_STATES` states, NotConverged where floats cannot be as near as eps.
+        """
         exact = _iterate(problem, start, self.max_rounds, watch)
         policy = exact.policy()
         lower, upper = exact.inductive(-1, policy), exact.inductive(1, policy)
@@ -78,7 +81,10 @@ def exact_value(problem: MDP) -> tuple[list[Fraction], np.ndarray]:
 
 
 def exact_policies(problem: MDP) -> list[list[int]]:
-    """All optimal actions of each state, ascending; none in terminal states. Ties are exact. Raises as `exact_value`."""
+    """All optimal actions of each state, ascending; none in terminal states. Ties are exact.
+
+    Raises SolveError and NotConverged as `exact_value` does.
+    """
     return _solve(problem)[0].best
 
 

@@ -45,7 +45,7 @@ class RelativeValueIteration:
     max_rounds: int = 100_000
 
     def estimate(self, problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -> Estimate:
-        """A policy and a bias with one bracket of width <= eps for all states. Raises NotConverged."""
+        """A policy and a bias, (n_states,), with one bracket of width <= eps for all states. Raises NotConverged."""
         everywhere = np.zeros(problem.n_states, dtype=np.int32)
         policy, bias = self.in_blocks(problem, everywhere, 1, eps, start, watch)
         return Estimate(policy, bias, everywhere, everywhere)
@@ -66,7 +66,10 @@ class RelativeValueIteration:
     def sweep(
         self, problem: MDP, block: np.ndarray, n_blocks: int, eps: float, start: np.ndarray | None, watch: Watch
     ) -> tuple[np.ndarray, np.ndarray, float]:
-        """As `in_blocks`, with the width of the widest bracket, whatever it is after max_rounds; max_rounds > 0."""
+        """As `in_blocks`, with the width of the widest bracket, whatever it is after max_rounds > 0.
+
+        start: (n_states,) or None.
+        """
         operator = normalised(problem).operator
         step = 1.0 - self.kappa
         value = np.zeros(problem.n_states) if start is None else start.copy()

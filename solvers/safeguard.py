@@ -30,7 +30,7 @@ class Accelerator(Protocol):
     """Looks at the iterates and proposes better ones."""
 
     def observe(self, value: np.ndarray, image: np.ndarray, policy: np.ndarray) -> None:
-        """See one iterate, image = T value = T_policy value. The arrays are reused by the caller: copy what is kept."""
+        """See one iterate, image = T value = T_policy value, all (n_states,) and reused by the caller: copy what is kept."""
         ...
 
     def propose(self, image: np.ndarray) -> np.ndarray | None:

@@ -94,7 +94,10 @@ def _start(problem: MDP | TimeVaryingMDP | ConstrainedMDP, start: np.ndarray | N
 
 
 def turned_round(witness: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A witness of the negated problem: bounds, named lower_... and upper_..., change side and sign; all else stays."""
+    """A witness of the negated problem: bounds, named lower_... and upper_..., change side and sign; all else stays.
+
+    witness: vectors of any shape, by name.
+    """
     sides = {"lower": "upper", "upper": "lower"}
     turned = dict(witness)
     for name, vector in witness.items():

@@ -39,7 +39,10 @@ _ROUNDS_BEFORE_SOLVING = 100
 
 
 def solve_total_reward(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
-    """Answer of a total-reward maximisation problem. Raises SolveError, InfiniteValue, NotConverged."""
+    """Answer of a total-reward maximisation problem. start: (n_states,) or None.
+
+    Raises SolveError, InfiniteValue, NotConverged.
+    """
     reason = "asked for"
     collapsed = quotient(problem)
     if method is None:
