@@ -139,7 +139,7 @@ def repack_rows(
     return True
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 def packed_gauss_seidel(backward, pointers, column, weight, constant, value):
     """One in-place sweep of a packed policy, forwards or backwards; least and greatest change."""
     low, high = np.inf, -np.inf

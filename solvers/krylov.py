@@ -28,7 +28,7 @@ def correct(packed: PackedPolicy, value: np.ndarray, reduction: float, max_sweep
     return kernel(packed.pointers, packed.column, packed.weight, packed.constant, value, reduction, max_sweeps, work)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 def _homogeneous(pointers, column, weight, x, out):
     """out = x - M x."""
     index = np.uintp
