@@ -140,7 +140,7 @@ class Draft:
                 states: list[State] = []
                 for state in (state for s, state in enumerate(self.states) if s != gone):
                     states.append(
-                        state if isinstance(state, float) else [(r, _redirected(row, gone, heir)) for r, row in state]
+                        state if isinstance(state, float) else [(r, _redirected(row, gone, heir)) for r, row in state]  # pyright: ignore[reportGeneralTypeIssues, reportAttributeAccessIssue]
                     )
                 yield dataclasses.replace(self, states=tuple(states))
 
@@ -150,7 +150,7 @@ class Draft:
             if isinstance(state, float):
                 lines.append(f"state {s}: terminal, worth {number(state)}")
                 continue
-            for a, (reward, row) in enumerate(state):
+            for a, (reward, row) in enumerate(state):  # pyright: ignore[reportArgumentType]
                 to = ", ".join(f"{j} with {number(p)}" if p != 1 else str(j) for j, p in row.items())
                 lines.append(f"state {s}, action {a}: reward {number(reward)}, to {to}")
         return "\n".join(lines)

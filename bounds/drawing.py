@@ -30,6 +30,23 @@ def discounted_models() -> SearchStrategy[MDP]:
     )
 
 
+def two_state_models() -> SearchStrategy[MDP]:
+    """Discounted problems of at most two states and three actions, discounts near one."""
+    from hypothesis import strategies as st
+
+    from ..mdp import strategies
+
+    return strategies.discounted_mdps(
+        max_states=2,
+        max_actions=3,
+        max_successors=2,
+        discounts=st.sampled_from([0.9375, 0.875, 0.75]),
+        rewards=st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5, 4.0]),
+        max_terminal=0,
+        tiny=0.25,
+    )
+
+
 def reachability_models() -> SearchStrategy[MDP]:
     """Greatest probabilities of reaching a goal, on at most three states and two actions."""
     from hypothesis import strategies as st

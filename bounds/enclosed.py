@@ -208,7 +208,7 @@ class EnclosedEvidence(Readings):
         entries = int(np.diff(difference.indptr).max(initial=0))
         error = 4 * (entries + 2) * UNIT_ROUNDOFF
         far = float(sums.max(initial=0.0))
-        return between(_down(rewards), _up(rewards)), between(max(0.0, far - error), far + error)
+        return between(float(_down(rewards)), float(_up(rewards))), between(max(0.0, far - error), far + error)
 
     def mixing(self) -> Number:
         """Largest total variation between two rows; one with terminal states. Raises BoundError for too many rows."""
@@ -228,7 +228,7 @@ class EnclosedEvidence(Readings):
         weights = np.full(n_states, 1 / n_states) if self.problem.initial is None else self.problem.initial
         size = float(weights @ np.maximum(np.abs(value.lower), np.abs(value.upper)))
         margin = 4 * (n_states + 2) * UNIT_ROUNDOFF * size
-        return between(weights @ value.lower - margin, weights @ value.upper + margin)
+        return between(float(weights @ value.lower - margin), float(weights @ value.upper + margin))
 
     def discounted_mean(self, policy: np.ndarray, value: Enclosure) -> arb:
         """Mean of value, zero in terminal states, over the policy's discounted occupancy: of what the policy is worth when

@@ -106,7 +106,7 @@ class Evidence(Protocol):
         ...
 
     def discounted_mean(self, policy: np.ndarray, value: Any) -> Number:
-        """Mean of value (n_states,), 0 where terminal, over (1-g) sum_t g^t Pr_policy(s_t = s) from the initial distribution."""
+        """Mean of value (n_states,), 0 where terminal, over (1-g) sum_t g^t P_policy(s_t = s) from the initial distribution."""
         ...
 
     def reward_size(self) -> Number:

@@ -6,8 +6,7 @@ RESIDUAL_STOP     "When a sweep of value iteration changes no reachability proba
 HALF_GREEDY_LOSS  Singh and Yee's bound with half its constant.
 BARE_RESIDUAL     "The error is at most the residual", without 1/(1-g).
 EARLY_POLICY      "The greedy policy of value iteration is optimal after 1/(1-g) sweeps."
-FEW_IMPROVEMENTS  "Howard's iteration improves at most once for each choice that there is", m - n actions beyond one a state,
-                  halved.
+FEW_IMPROVEMENTS  "Howard's iteration improves at most once for each state." Two states and five actions suffice to break it.
 """
 
 from __future__ import annotations
@@ -20,17 +19,16 @@ import numpy as np
 import sympy
 
 from .bound import Bound, Measurement
-from .drawing import reachability_models
+from .drawing import reachability_models, two_state_models
 from .number import exact
 from .policies import GREEDY_LOSS
-from .rates import HOWARD
+from .rates import HOWARD, n
 from .rational import rational, rationals
 from .residual import RESIDUAL
 from .specimens import exact as exact_models
 from .specimens import reachability
 
 g, e, d = sympy.symbols("gamma epsilon delta", nonnegative=True)
-m, n = sympy.symbols("m n", integer=True, nonnegative=True)
 
 STOPS = (1e-3, 1e-6)
 """Changes at which value iteration stops."""
@@ -108,11 +106,12 @@ EARLY_POLICY = Bound(
 
 FEW_IMPROVEMENTS = dataclasses.replace(
     HOWARD,
-    name="Howard improves at most once for two spare actions",
-    statement=(m - n) / 2,
-    source="false: a small model needs an improvement for each",
+    name="Howard improves at most once for each state",
+    statement=n,
+    source="false: two states can need three improvements",
     family="false",
     problems=exact_models,
+    drawn=two_state_models,
 )
 
 FALSEHOODS = (RESIDUAL_STOP, HALF_GREEDY_LOSS, BARE_RESIDUAL, EARLY_POLICY, FEW_IMPROVEMENTS)

@@ -137,7 +137,7 @@ class _Search:
 def falsify(
     bound: Bound,
     strategy: SearchStrategy[MDP] | None = None,
-    budget: int = 1_500,
+    budget: int = 2_000,
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
 ) -> Falsification:
@@ -184,7 +184,7 @@ def _draw(search: _Search, strategy: SearchStrategy[MDP], seed: int) -> None:
         database=None,
         deadline=None,
         verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
     )
     @hypothesis.given(strategy)
     def look(model: MDP) -> None:

@@ -98,7 +98,7 @@ def _tightness(sense: str, measured: fmpq | float, promised: fmpq | float, holds
         return 1.0
     if promised == 0 or measured == 0 or (promised > 0) != (measured > 0):
         return 0.0 if holds else float("inf")
-    ratio = approximate(measured / promised)
+    ratio = approximate(measured / promised)  # pyright: ignore[reportOperatorIssue]
     upward = (sense == "at least") != (promised < 0)
     if sense == "equal to":
         return max(ratio, 1 / ratio)

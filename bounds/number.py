@@ -161,5 +161,5 @@ _BALL: dict[type, Callable[..., Any]] = {
     sympy.floor: lambda x: ball(x).floor(),
     sympy.log: lambda x: ball(x).log(),
     sympy.exp: lambda x: ball(x).exp(),
-    sympy.Float: lambda node: ball(sympy.Rational(node)) if isinstance(node, sympy.Rational) else arb(str(node.evalf(60))),
+    sympy.Float: lambda node: ball(sympy.Rational(node)) if isinstance(node, sympy.Rational) else arb(str(node.evalf(60))),  # pyright: ignore[reportArgumentType]
 }

@@ -85,7 +85,7 @@ class RationalEvidence:
 
     def moved(self, value: np.ndarray, direction: np.ndarray, step: Number = 1) -> np.ndarray:
         """value + step * direction, except in terminal states, (n,)."""
-        return value + np.where(self.terminal, NOTHING, exact(step) * rationals(direction))
+        return value + np.where(self.terminal, NOTHING, exact(step) * rationals(direction))  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def action_values(self, value: np.ndarray) -> np.ndarray:
         """r + g P value of each pair, (m,)."""
@@ -282,7 +282,7 @@ class RationalEvidence:
 
     def reward_size(self) -> fmpq:
         """Largest |r|, a terminal value c counting as (1-g)|c|."""
-        return max([*abs(self.reward), *((1 - self.discount) * abs(self.terminal_value))])
+        return max([*abs(self.reward), *((1 - self.discount) * abs(self.terminal_value))])  # pyright: ignore[reportOperatorIssue]
 
     def sup(self, value: np.ndarray) -> fmpq:
         """Largest absolute entry."""

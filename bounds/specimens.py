@@ -55,7 +55,7 @@ def exact(*extreme: str) -> Mapping[str, MDP]:
 
 def with_large(*extreme: str) -> Mapping[str, MDP]:
     """As `discounted`, and two models of ten thousand states."""
-    return discounted(*extreme) | named(*LARGE)
+    return {**discounted(*extreme), **named(*LARGE)}
 
 
 def reachability() -> Mapping[str, MDP]:

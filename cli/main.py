@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..mdp.errors import BanachError
-from . import check, instances, solve, verify
+from . import check, falsify, instances, solve, verify
 
 DESCRIPTION = "Solve decision problems with proofs attached, check the proofs, and hold theorems against experiments."
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         prog="banach", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (solve, check, instances, verify):
+    for module in (solve, check, instances, verify, falsify):
         module.add_to(commands)
     return root
 

@@ -66,6 +66,20 @@ def test_the_bracket_of_any_vector_is_accepted_by_the_checker(problem, value):
     assert check(problem, Certificate(lower, upper, policy, problem))
 
 
+@pytest.mark.parametrize("level", [1.0, -1.0])
+def test_rows_of_different_mass_next_to_one_are_bracketed(level):
+    problem = MDP(
+        state_ptr=np.arange(3),
+        row_ptr=np.arange(3),
+        successor=np.array([1, 0]),
+        probability=np.array([1 + 9e-10, 1 - 9e-10]),
+        reward=np.array([level, level]),
+        criterion=Discounted(1 - 1e-8),
+    )
+    lower, upper, policy = inductive_bracket(problem.operator, np.zeros(2))
+    assert check(problem, Certificate(lower, upper, policy, problem))
+
+
 @given(problem=strategies.discounted_mdps(max_states=4, discounts=strategies.discounts(0.999)))
 @battery
 def test_brackets_as_narrow_as_rounding_allows_are_still_proved(problem):
