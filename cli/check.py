@@ -15,8 +15,8 @@ believed; every inequality is decided in exact arithmetic. A proof that fails is
 action where it fails.
 
 examples:
-  banach solve gym:Taxi-v3 --discount 0.99 --save-certificate taxi.proof.npz
-  banach check gym:Taxi-v3 taxi.proof.npz --discount 0.99"""
+  banach solve gym:Taxi-v4 --discount 0.99 --save-certificate taxi.proof.npz
+  banach check gym:Taxi-v4 taxi.proof.npz --discount 0.99"""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:

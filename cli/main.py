@@ -21,7 +21,7 @@ EXAMPLES = """\
 examples:
   banach instances                                   every named problem
   banach solve garnet:states=1000,discount=0.99      solve one of them and check the proof
-  banach solve gym:Taxi-v3 --discount 0.99           solve a gymnasium table
+  banach solve gym:Taxi-v4 --discount 0.99           solve a gymnasium table
   banach solve model.umb --target goal               reachability in a model that Storm or PRISM wrote
   banach check model.npz proof.npz                   check a saved proof in exact arithmetic
   banach verify                                      hold every theorem of the catalogue against real models

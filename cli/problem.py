@@ -20,7 +20,7 @@ from .spelling import SpellingError, spelled
 
 ASKED = (".umb", ".tra")
 
-MODEL_HELP = "a file (.npz, .umb, .tra), a named instance (garnet:states=1000), or a gymnasium table (gym:Taxi-v3)"
+MODEL_HELP = "a file (.npz, .umb, .tra), a named instance (garnet:states=1000), or a gymnasium table (gym:Taxi-v4)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
