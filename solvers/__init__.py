@@ -7,9 +7,11 @@ from .check import Verdict, check
 from .end_component_iteration import EndComponentIteration
 from .errors import CertificateRejected, InfiniteValue, NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
+from .interval_iteration import IntervalIteration
 from .linear_programming import LinearProgramming
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
+from .optimistic_value_iteration import OptimisticValueIteration
 from .policy_iteration import PolicyIteration
 from .prioritized import PrioritizedSweeping
 from .rank_one import RankOne
@@ -29,10 +31,12 @@ __all__ = [
     "GaussSeidel",
     "InexactPolicyIteration",
     "InfiniteValue",
+    "IntervalIteration",
     "LinearProgramming",
     "ModifiedPolicyIteration",
     "MultichainPolicyIteration",
     "NotConverged",
+    "OptimisticValueIteration",
     "PolicyIteration",
     "PrioritizedSweeping",
     "RankOne",
