@@ -16,6 +16,7 @@ import dataclasses
 import importlib.metadata
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ def _print(document: dict[str, Any]) -> None:
     print(summary(document))
 
 
-def summary(document: dict[str, Any]) -> str:
+def summary(document: Mapping[str, Any]) -> str:
     """What was found, in a sentence."""
     rows, falsified = document["rows"], document["falsified"]
     published = [row for row in rows if row["family"] == "exact"]
