@@ -70,7 +70,7 @@ class Quotient:
         chosen = np.full(model.n_states, -1, dtype=np.int32)
         acting = ~model.terminal
         chosen[acting] = self.origin[(model.state_ptr[:-1] + policy)[acting]]
-        if np.bincount(self.place).max() == 1 and (chosen[acting] >= 0).all():
+        if not self.collapsed and (chosen[acting] >= 0).all():
             return np.where(problem.terminal, -1, chosen[self.place] - problem.state_ptr[:-1]).astype(np.int32)
         return kernel(
             problem.state_ptr, problem.pair_state, self.graph.pred_ptr, self.graph.pred_pair, self.place, self.inside, chosen

@@ -16,6 +16,7 @@ it, and in the end LU as well.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numba
@@ -33,8 +34,12 @@ _index = np.uintp
 
 SMALL = 2_000
 """States up to which LU is tried first."""
+_LARGE = 20_000
+"""States up to which LU is tried first when every digit is wanted."""
 _PATIENCE = 400
 """Gauss-Seidel sweeps before the linear system is solved in another way."""
+_PACE = 25
+"""Sweeps between looks at how fast changes shrink."""
 
 
 def first_guess(model: MDP) -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +74,7 @@ def total(packed: PackedPolicy, guess: np.ndarray, tolerance: float) -> np.ndarr
     The chain must be proper. Raises NotConverged when x is beyond floating point.
     """
     value = guess.copy()
-    if len(value) > SMALL:
-        tolerance = max(tolerance, 0.0)
+    if len(value) > (SMALL if tolerance > 0 else _LARGE):
         if _sweep(packed, value, tolerance):
             return value
         work = np.empty((VECTORS, len(value)))
@@ -103,15 +107,18 @@ def _noise(value: np.ndarray) -> float:
 
 
 def _sweep(packed: PackedPolicy, value: np.ndarray, tolerance: float) -> bool:
-    """Gauss-Seidel sweeps in place; whether the residual fell below the tolerance, or to rounding."""
-    sweeps, change, earlier = 0, np.inf, np.inf
-    while sweeps < _PATIENCE:
+    """Gauss-Seidel sweeps in place; whether the residual fell below the tolerance, or to rounding. Stops where that would take
+    more than `_PATIENCE` sweeps at the pace of the latest."""
+    earlier, change, target = np.inf, np.inf, max(tolerance, _noise(value))
+    for sweeps in range(1, _PATIENCE + 1):
         low, high = packed.sweep(value)
-        sweeps, change = sweeps + 1, max(high, -low)
-        if change <= tolerance or change <= _noise(value):
+        change = max(high, -low)
+        if change <= target:
             return True
-        if sweeps % 50 == 0:
-            if change > 0.9 * earlier:
+        if sweeps % _PACE == 0:
+            target = max(tolerance, _noise(value))
+            pace = max(math.log(earlier / change), 1e-9) / _PACE
+            if np.isfinite(earlier) and sweeps + math.log(change / target) / pace > _PATIENCE:
                 return False
             earlier = change
     return False

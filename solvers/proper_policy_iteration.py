@@ -53,11 +53,12 @@ def polished(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Howard's iteration over proper policies, from a proper policy: a value (N,) and a policy (N,) that no pair improves.
 
-    error: of the policy's value that may remain; 0 for what rounding leaves. watch: called with the value and the largest gain.
+    error: of the value that may remain, as long as steps do not get many more; 0 for what rounding leaves. watch: called with
+        the value and the largest gain.
     Raises NotConverged after max_rounds, InfiniteValue.
     """
+    tolerance = error / float(expected_steps(quotient, policy).max(initial=1.0)) if error else 0.0
     for _ in range(max_rounds):
-        tolerance = error / float(expected_steps(quotient, policy).max(initial=1.0)) if error else 0.0
         value = total(pack(quotient.model, policy), value, tolerance)
         gain, best, own = gains(quotient, value, policy)
         watch(value, float(gain.max(initial=0.0)))

@@ -6,9 +6,9 @@ Let p be a proper policy of the quotient with value v = r_p + P_p v, and w >= 1 
 
 so l is strictly inductive, and u is too when no pair gains more than -d/2, say, on it. A pair that does is taken into the
 policy: this is policy iteration for the rewards r + d, which ends with u the value of that problem, an upper bound with slack
-d, unless loops that lose less than d a step are worth dwelling in. Then d is made smaller; when rounding eats the slack,
-larger. In the same way, rewards r - d lead the lower side to the fastest of the policies that tie. Both sides hold with slack,
-as they must where the bounds have the sign that lets a loop cheat (`banach.solvers.check`), and the bracket is 2 d w wide.
+d, unless loops that lose less than d a step are worth dwelling in. Then the least d that rounding leaves is looked for. In the
+same way, rewards r - d lead the lower side to the fastest of the policies that tie. Both sides hold with slack, as they must
+where the bounds have the sign that lets a loop cheat (`banach.solvers.check`), and the bracket is 2 d w wide.
 
 Where the loops to dwell in lose nothing that floating point could show (a walk against a strong drift), w is astronomical. Then
 the states they join are merged (`flattened`), which can only raise the value and makes u equal on them, without need of slack.
@@ -24,7 +24,6 @@ of the result is decided exactly.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -42,7 +41,9 @@ _SHARE = 0.45
 """Part of eps that each side of the bracket takes."""
 _TIGHTER = 2.0**-10
 """Part of that which is tried first where linear systems are solved at once, so that digits come for nothing."""
-_SPREADS = (2.0**-50, 2.0**-46, 2.0**-42)
+_LEAST_SLACK = 2.0**-52
+"""Slack, as a share of the values, from which the search goes up when loops exploit the largest."""
+_SPREADS = (2.0**-48, 2.0**-44, 2.0**-40)
 """Differences, as a share of the values, that are flattened in turn."""
 _WIDENINGS = 40
 """Times that eps is doubled, to say what could be reached."""
@@ -147,11 +148,13 @@ def _upper_side(quotient: Quotient, value: np.ndarray, policy: np.ndarray, share
     upper = _upper_by_slack(quotient, value, policy, share, lambda vector: _capped(quotient, vector))
     if upper is not None or quotient.mixed >= 0:
         return upper
+    value, _ = polished(quotient, value, policy, 0.0)
     for spread in _SPREADS:
         flat = flattened(quotient, value, spread * float(np.abs(value).max()))
         if flat is None:
             continue
-        start, choice = polished(flat, *first_guess(flat.model), 0.0)
+        start, (_, choice) = flat.settle(value), first_guess(flat.model)
+        start, choice = polished(flat, start, make_proper(flat, gains(flat, start, choice)[1]), 0.0)
         upper = _upper_by_slack(flat, start, choice, share, lambda vector, flat=flat: _capped(quotient, flat.lift(vector)))
         if upper is not None:
             return upper
@@ -162,19 +165,17 @@ def _upper_by_slack(
     quotient: Quotient, value: np.ndarray, policy: np.ndarray, share: float, finish: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray | None:
     """Search for a slack that rounding leaves and loops do not exploit. finish: brings a vector to the original's states."""
-    small, large = 0.0, np.inf
-    delta = share / float(expected_steps(quotient, policy).max(initial=1.0))
-    while large > 4 * small and delta > 2.0**-1000:
+    largest = share / float(expected_steps(quotient, policy).max(initial=1.0))
+    delta = largest
+    while delta <= largest:
         slacked = with_slack(quotient, value, policy, delta, value + 1.1 * share)
-        if slacked is None:
-            large = delta
-            delta = math.sqrt(small * large) if small else delta / 32
-            continue
-        upper = finish(slacked[0])
-        if holds_above(quotient.original, upper):
-            return upper
-        small = delta
-        delta = math.sqrt(small * large) if large < np.inf else 2 * delta
+        if slacked is not None:
+            upper = finish(slacked[0])
+            if holds_above(quotient.original, upper):
+                return upper
+        if (slacked is None) == (delta < largest):
+            return None
+        delta = 2 * delta if delta < largest else max(_LEAST_SLACK * float(np.abs(value).max()), 2.0**-1000)
     return None
 
 
