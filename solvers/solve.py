@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import time
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
 from ..mdp.time_varying import TimeVaryingMDP
@@ -34,7 +34,7 @@ _ROUTES: dict[type, Callable[..., Any]] = {
 
 
 def solve(
-    problem: MDP | TimeVaryingMDP | ConstrainedMDP,
+    problem: MDP | TimeVaryingMDP,
     method: Any = None,
     eps: float = 1e-6,
     *,
@@ -44,7 +44,7 @@ def solve(
 ) -> Solution:
     """Solve a decision problem and prove the answer.
 
-    problem: an `MDP`, a `TimeVaryingMDP` or a `ConstrainedMDP`.
+    problem: an `MDP` or a `TimeVaryingMDP`.
     method: a method of this package, or None for a good one.
     eps: > 0; the returned bracket is rigorous, rounding included, and nowhere wider.
     start: first vector, shape (n_states,), where the method uses one.
@@ -72,7 +72,8 @@ def solve(
     try:
         answer = route(maximal, method, float(eps), first, watch)
     except BaseException:  # an interrupt, or a method whose budget has ended, loses no work
-        watch.save()
+        with contextlib.suppress(OSError):
+            watch.save()
         raise
     lower, upper, witness = answer.lower, answer.upper, dict(answer.witness)
     if minimize:
@@ -83,7 +84,7 @@ def solve(
     return Solution(lower + (upper - lower) / 2, answer.policy, certificate, trace)
 
 
-def _start(problem: MDP | TimeVaryingMDP | ConstrainedMDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
+def _start(problem: MDP | TimeVaryingMDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
     if start is None:
         return None
     value = np.array(start, dtype=np.float64)

@@ -41,6 +41,7 @@ class Watch:
     seconds: float = 30.0
     sweeps: float = 0.0
     history: list[tuple[float, float]] = field(default_factory=list)
+    _shape: tuple[int, ...] = ()
     _latest: np.ndarray | None = None
     _stuck: int = 0
     _narrowest: float = math.inf
@@ -50,7 +51,8 @@ class Watch:
         """One outer iteration done: its vector, the width of the bracket it gives, the sweeps it took."""
         self.sweeps += sweeps
         self.history.append((self.sweeps, float(width)))
-        self._latest = value
+        if value.shape == self._shape:  # a method at work on a part of the problem shows vectors of another length
+            self._latest = value
         if self.checkpoint is not None and time.monotonic() - self._saved >= self.seconds:
             self.save()
         if self.report is not None:
@@ -86,6 +88,7 @@ class Watch:
         """
         if self.checkpoint is None:
             return start
+        self._shape = start.shape
         if not self.checkpoint.parent.is_dir():
             raise SolveError(f"{self.checkpoint}: its folder does not exist; make it, or name another file")
         if not self.checkpoint.exists():
