@@ -1,6 +1,5 @@
 """What a decision problem is: models, criteria, operators, instances, file formats, simulation, strategies."""
 
-from .constrained import ConstrainedMDP
 from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
@@ -12,7 +11,6 @@ __all__ = [
     "MDP",
     "AverageReward",
     "BanachError",
-    "ConstrainedMDP",
     "Criterion",
     "Discounted",
     "FileFormatError",

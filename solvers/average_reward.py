@@ -24,8 +24,11 @@ _TIGHTER = (0.9, 0.3, 0.02)
 _FACTORISABLE = 200_000
 """States up to which a policy's linear system is worth factorising when sweeps converge slowly."""
 
-_A_FEW, _MANY = 40, 1_500
-"""Sweeps of T before the graph is looked at, and before a model of that size is factorised."""
+_A_FEW = 40
+"""Sweeps of T before the graph is looked at."""
+
+_WORK = 500_000_000
+"""Transitions read by sweeps of T before a model of that size is factorised."""
 
 
 class GainMethod(Protocol):
@@ -73,7 +76,9 @@ def _unasked(problem: MDP, eps: float, start: np.ndarray | None, watch: Watch) -
     if width <= asked:
         return _proved(problem, method, eps, start, watch, method, reason)
     small = problem.n_states <= _FACTORISABLE
-    rounds = _MANY if small else RelativeValueIteration().max_rounds
+    rounds = RelativeValueIteration().max_rounds
+    if small:
+        rounds = min(rounds, max(500, _WORK // problem.n_transitions))
     blocks, _ = Graph.of(problem).end_components(np.ones(problem.n_pairs, dtype=np.bool_))
     if blocks.max() > 0:
         method, reason = EndComponentIteration(RelativeValueIteration(max_rounds=rounds)), f"{blocks.max() + 1} end components"

@@ -22,7 +22,6 @@ from ..mdp.errors import FileFormatError
 from ..mdp.storage import read_arrays, write_arrays
 
 if TYPE_CHECKING:
-    from ..mdp.constrained import ConstrainedMDP
     from ..mdp.model import MDP
     from ..mdp.time_varying import TimeVaryingMDP
 
@@ -41,7 +40,7 @@ class Certificate:
     lower: np.ndarray
     upper: np.ndarray
     policy: np.ndarray
-    model: MDP | TimeVaryingMDP | ConstrainedMDP | str
+    model: MDP | TimeVaryingMDP | str
     witness: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ Puterman 2005, sections 8.6 and 9.2). In floating point "better" means by more t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,7 @@ def howard(problem: MDP, eps: float, start: np.ndarray | None, watch: Watch, max
     image, policy = np.empty(model.n_states), np.empty(model.n_states, dtype=np.int32)
     model.operator.apply(np.zeros(model.n_states) if start is None else start, image, policy)
     everywhere, width, weight = np.zeros(model.n_states, dtype=np.int32), np.inf, None
+    seen: set[bytes] = set()
     for _ in range(max_rounds):
         found = evaluate(model, policy, weight)
         weight = found.weight
@@ -89,6 +91,11 @@ def howard(problem: MDP, eps: float, start: np.ndarray | None, watch: Watch, max
         if np.array_equal(improved, policy):
             blocks, _ = Graph.of(problem).end_components(np.ones(problem.n_pairs, dtype=np.bool_))
             return Estimate(policy, found.bias, blocks, found.recurrent)
+        if (key := hashlib.sha256(improved.tobytes()).digest()) in seen:
+            raise NotConverged(
+                f"biases of {np.abs(found.bias).max():.3g} hide which policy is better; try value iteration", width
+            )
+        seen.add(key)
         policy = improved
     raise NotConverged(f"policies still improve after {max_rounds} evaluations; raise max_rounds", reached=width)
 

@@ -149,7 +149,7 @@ def _value_iteration(
 def _per_step(collapsed: Quotient, value: np.ndarray, eps: float) -> float:
     """A change a step that leaves room for a bracket of width eps, if the values tell how many steps there are."""
     reward = collapsed.problem.reward
-    if reward.max() < 0:
+    if len(reward) and reward.max() < 0:
         above = max(0.0, float(collapsed.problem.terminal_value.max()))
         return eps * -float(reward.max()) / (4 * (above - float(value.min())))
     return eps / 100
