@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import contextlib
-import itertools
 import os
 import signal
 import subprocess
@@ -202,6 +200,15 @@ def test_an_interrupt_while_the_checkpoint_is_written_keeps_the_old_one(tmp_path
         watch.save()
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["work.npz"]
+
+
+def test_vectors_of_a_part_of_the_problem_are_not_kept_for_the_whole(tmp_path):
+    watch = Watch(None, tmp_path / "work.npz", "model")
+    assert np.array_equal(watch.resume(np.zeros(3)), np.zeros(3))
+    watch(np.arange(3.0), 1.0)
+    watch(np.ones(2), 0.5)
+    watch.save()
+    assert np.array_equal(Watch(None, tmp_path / "work.npz", "model").resume(np.zeros(3)), np.arange(3.0))
 
 
 CHILD = """
