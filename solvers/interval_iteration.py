@@ -28,6 +28,7 @@ from .errors import NotConverged
 from .proper_policy import first_guess
 
 _index = np.uintp
+_ROUNDING = 2.0**-40
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def bound_below(quotient: Quotient) -> np.ndarray:
     chosen = np.zeros(model.n_pairs, dtype=np.bool_)
     chosen[(model.state_ptr[:-1] + policy)[acting]] = True
     paid = _most_collected(quotient, -np.minimum(model.reward, 0.0), chosen)
-    return np.where(acting, min(0.0, float(model.terminal_value.min())) - paid, model.terminal_value)
+    least = min(0.0, float(model.terminal_value.min()))
+    return np.where(acting, least - (paid + _ROUNDING * (paid - least) if paid else 0.0), model.terminal_value)
 
 
 def bound_above(quotient: Quotient) -> np.ndarray:
@@ -82,7 +84,8 @@ def bound_above(quotient: Quotient) -> np.ndarray:
     are positive rewards and some policy never stops, or the number is beyond floating point."""
     model = quotient.model
     collected = _most_collected(quotient, np.maximum(model.reward, 0.0), np.ones(model.n_pairs, dtype=np.bool_))
-    most = max(0.0, float(model.terminal_value.max())) + collected
+    most = max(0.0, float(model.terminal_value.max()))
+    most += collected + _ROUNDING * (collected + most) if collected else 0.0
     return np.where(model.terminal, model.terminal_value, most)
 
 

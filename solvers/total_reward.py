@@ -48,10 +48,11 @@ def solve_total_reward(problem: MDP, method: Any, eps: float, start: np.ndarray 
     if method is None:
         method, reason = _default(collapsed)
     _require_known(method)
-    first, policy = first_guess(collapsed.model)
+    value, policy = first_guess(collapsed.model)
     if start is not None and np.any(start[~problem.terminal]):
-        first = collapsed.settle(start)
-    value, policy = _approach(collapsed, method, first, policy, eps, Reported(watch, collapsed))
+        value = collapsed.settle(start)
+    if problem.n_pairs:
+        value, policy = _approach(collapsed, method, value, policy, eps, Reported(watch, collapsed))
     bracket = certify(collapsed, value, policy, eps)
     watch(bracket.lower + (bracket.upper - bracket.lower) / 2, bracket.width)
     return Answer(bracket.lower, bracket.upper, bracket.policy, method, reason)
@@ -149,7 +150,7 @@ def _value_iteration(
 def _per_step(collapsed: Quotient, value: np.ndarray, eps: float) -> float:
     """A change a step that leaves room for a bracket of width eps, if the values tell how many steps there are."""
     reward = collapsed.problem.reward
-    if len(reward) and reward.max() < 0:
+    if reward.max() < 0:
         above = max(0.0, float(collapsed.problem.terminal_value.max()))
         return eps * -float(reward.max()) / (4 * (above - float(value.min())))
     return eps / 100
