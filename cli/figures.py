@@ -76,11 +76,17 @@ def formula(latex: str, size: float = 13.0) -> str | None:
     style = {"svg.fonttype": "path", "mathtext.fontset": "cm", "svg.hashsalt": f"banach-{next(_number)}"}
     with mpl.rc_context(style):  # pyright: ignore[reportArgumentType]
         figure = Figure(figsize=(1, 1))
-        figure.text(0, 0, f"${latex}$", fontsize=size, color=INK)
+        figure.text(0, 0, f"${_for_mathtext(latex)}$", fontsize=size, color=INK)
         try:
             return _text(figure, latex, bbox_inches="tight", pad_inches=0.02)
         except ValueError:
             return None
+
+
+def _for_mathtext(latex: str) -> str:
+    """LaTeX as mathtext knows it: long names of relations, large fractions, brackets that grow only where they must."""
+    latex = re.sub(r"\\(le|ge)(?![a-z])", r"\\\1q", latex).replace(r"\frac", r"\dfrac")
+    return re.sub(r"\\left\(((?:(?!\\left|\\right|\\dfrac).)*)\\right\)", r"(\1)", latex)
 
 
 def _text(figure: Figure, title: str, **how: Any) -> str:
@@ -116,7 +122,7 @@ def tightness(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def curves(axes: Axes, found: Sequence[Mapping[str, Any]]) -> None:
-    """Measured as dots and lines, promised as a thin line of the same colour, against the curves' common axis."""
+    """Measured as dots and lines, promised as a dashed line of the same colour, against the curves' common axis."""
     for curve, colour in zip(found, COLOURS, strict=False):
         axes.plot(curve["x"], curve["promised"], "--", color=colour, linewidth=1.1)
         axes.plot(curve["x"], curve["measured"], "o-", color=colour, markersize=3.5, linewidth=1.5, label=curve["instance"])
@@ -124,9 +130,7 @@ def curves(axes: Axes, found: Sequence[Mapping[str, Any]]) -> None:
     if min(numbers) > 0 and max(numbers) > 30 * min(numbers):
         axes.set_yscale("log")
     axes.set_xlabel(found[0]["axis"])
-    axes.plot([], [], "o-", color=INK, alpha=0.6, markersize=3.5, linewidth=1.5, label="measured")
-    axes.plot([], [], "--", color=INK, alpha=0.6, linewidth=1.1, label="promised")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.figure.legend(loc="outside lower left")
 
 
 def agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import html
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import figures
-from .verify import SENSES, summary
+from .verify import SENSES
 
 Row = Mapping[str, Any]
 
@@ -41,6 +42,8 @@ p { max-width: 75ch; }
 .card dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 12px; margin: 10px 0; font-size: 14px; }
 .card dt { color: var(--soft); } .card dd { margin: 0; }
 .formula { margin: 14px 0 12px; overflow-x: auto; } .formula svg { height: auto; max-width: 100%; vertical-align: middle; }
+.two { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 24px; align-items: start; }
+.two figure { margin: 8px 0 0; } @media (max-width: 800px) { .two { display: block; } }
 dd svg { vertical-align: -2px; }
 .badge { font-size: 12.5px; font-weight: 600; padding: 2px 9px; border-radius: 20px; white-space: nowrap; }
 figure { margin: 18px 0; overflow-x: auto; } figure svg { max-width: 100%; height: auto; font-family: inherit; }
@@ -52,7 +55,7 @@ tr { border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; whi
 td.sense { padding: 5px 12px 5px 0; color: var(--soft); }
 summary { cursor: pointer; color: var(--soft); font-size: 14px; margin-top: 8px; }
 code, pre { font: 13px/1.5 ui-monospace, "Cascadia Mono", Menlo, monospace; background: var(--code); border-radius: 6px; }
-code { padding: 1px 5px; } td code { background: none; padding: 0; overflow-wrap: anywhere; }
+code { padding: 1px 5px; } td code { background: none; padding: 0; }
 pre { padding: 12px 14px; overflow-x: auto; }
 a { color: inherit; }
 .bar { display: inline-block; width: 70px; height: 7px; border-radius: 4px; background: var(--code); margin-right: 8px; }
@@ -104,7 +107,7 @@ def _head(document: Mapping[str, Any], measured: Sequence[Row], published: Seque
         "answers, each solved again with a certificate that was checked in exact arithmetic; and false statements, each with "
         "the smallest model that breaks it.</p>\n"
         f'<div class="verdict {"good" if document["holds"] else "bad"}">{verdict}</div>\n'
-        f'<p class="soft">{_e(summary(document))}</p>\n<div class="tiles">{shown}</div>'
+        f'<div class="tiles">{shown}</div>'
     )
 
 
@@ -117,7 +120,7 @@ def _overview(document: Mapping[str, Any], measured: Sequence[Row]) -> str:
             lines.append(
                 f'<tr><td><a href="#{statement["key"]}">{_e(statement["name"])}</a></td><td>{_e(statement["source"])}</td>'
                 f'<td class="n">{len(rows)}</td><td class="n">{sum(row["measurements"] for row in rows)}</td>'
-                f'<td class="n">{_bar(tightest["tightness"])}</td><td><code>{_e(tightest["instance"])}</code></td>'
+                f'<td class="n">{_bar(tightest["tightness"])}</td><td>{_spelled(tightest["instance"])}</td>'
                 f"<td>{_badge(all(row['holds'] for row in rows))}</td></tr>"
             )
     height = 1.1 + 0.235 * len({row["key"] for row in measured})
@@ -126,8 +129,8 @@ def _overview(document: Mapping[str, Any], measured: Sequence[Row]) -> str:
         "<h2>How much of each promise is used</h2>\n"
         + _figure(
             picture,
-            "One dot for each model: the largest share of the promise that a measurement used. Statements with a dot at "
-            "1 cannot be improved without further assumptions. The colour tells how the comparison was decided.",
+            "One dot for each model: the largest share of the promise that a measurement used. At 1 the model attains the "
+            "bound, and no better one in the same quantities is true. The colour tells how the comparison was decided.",
         )
         + '<div class="scroll"><table><thead><tr><th>statement</th><th>source</th><th class="n">models</th>'
         '<th class="n">comparisons</th><th class="n">tightest</th><th>on</th><th></th></tr></thead>'
@@ -155,28 +158,35 @@ def _card(statement: Mapping[str, Any], rows: Sequence[Row], curves: Sequence[Ma
     chosen = _telling(curves)
     picture = ""
     if chosen:
-        drawing = figures.svg(
-            lambda axes: figures.curves(axes, chosen), 9.6, 2.7, f"{statement['name']}: measured and promised"
-        )
-        picture = _figure(drawing, "")
+        title = f"{statement['name']}: measured and promised"
+        drawing = figures.svg(lambda axes: figures.curves(axes, chosen), 6.0, 2.7 + 0.17 * len(chosen), title)
+        picture = _figure(drawing, "Solid: measured. Dashed: promised.")
     return (
         f'<section class="card" id="{statement["key"]}"><header><h3>{_e(statement["name"])}</h3>{_badge(holds)}</header>'
-        f'<div class="formula">{_formula(statement["latex"], 14.5)}</div><dl>{told}</dl>{picture}'
+        f'<div class="{"two" if chosen else "one"}"><div><div class="formula">{_formula(statement["latex"], 14.5)}</div>'
+        f"<dl>{told}</dl></div>{picture}</div>"
         f"<details{'' if holds else ' open'}><summary>{len(rows)} models</summary>{_table(rows)}</details></section>"
     )
 
 
 def _telling(curves: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """A few curves of more than two points, the largest models, which come last, first."""
-    long = [curve for curve in curves if len(curve["x"]) > 2 and any(curve["promised"])]
-    return long[::-1][:_MANY_CURVES]
+    """A few curves of more than two points, one for each kind of model, the largest models, which come last, first.
+
+    A promise far below what was measured would only flatten the others.
+    """
+    kinds: dict[str, Mapping[str, Any]] = {}
+    for curve in reversed(curves):
+        vacuous = min(curve["promised"]) < -10 * max(map(abs, curve["measured"]))
+        if len(curve["x"]) > 2 and any(curve["promised"]) and not vacuous:
+            kinds.setdefault(curve["instance"].partition(":")[0], curve)
+    return list(kinds.values())[:_MANY_CURVES]
 
 
 def _published(rows: Sequence[Row]) -> str:
     height = 4.2
     picture = figures.svg(lambda axes: figures.agreement(axes, rows), 8.5, height, "published answers against certified ones")
     lines = "".join(
-        f"<tr><td><code>{_e(row['instance'])}</code></td><td>{_e(row['source'])}</td><td class='n'>{row['states']}</td>"
+        f"<tr><td>{_spelled(row['instance'])}</td><td>{_e(row['source'])}</td><td class='n'>{row['states']}</td>"
         f"<td class='n'>{_e(row['statement'])}</td><td class='n'>{row['measured']:.12g}</td>"
         f"<td class='n'>{row['parameters']['upper'] - row['parameters']['lower']:.1e}</td><td>{_e(row['proof'])}</td>"
         f"<td>{_badge(row['holds'])}</td></tr>"
@@ -230,7 +240,7 @@ def _foot(document: Mapping[str, Any]) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     lines = "".join(
-        f"<tr><td><code>{_e(row['instance'])}</code></td><td class='n'>{row['states']}</td>"
+        f"<tr><td>{_spelled(row['instance'])}</td><td class='n'>{row['states']}</td>"
         f"<td class='n'>{row['measured']:.6g}</td><td class='sense'>{SENSES[row['sense']]}</td>"
         f"<td class='n'>{row['promised']:.6g}</td><td class='n'>{_bar(row['tightness'])}</td><td>{_e(row['proof'])}</td>"
         f"<td>{'' if row['holds'] else _badge(False)}</td></tr>"
@@ -259,6 +269,11 @@ def _badge(holds: bool) -> str:
 def _bar(share: float) -> str:
     filled = min(max(share, 0.0), 1.0) if math.isfinite(share) else 1.0
     return f'<span class="bar"><i style="width:{100 * filled:.0f}%"></i></span>{share:.3g}'
+
+
+def _spelled(instance: str) -> str:
+    """The spelling of an instance, which may break after a colon or a comma."""
+    return "<code>" + re.sub("([:,])", r"\1<wbr>", _e(instance)) + "</code>"
 
 
 def _e(text: object) -> str:
