@@ -138,22 +138,22 @@ def agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
     rows: of family "exact".
     """
-    floor = 1e-17
+    floor = 1e-16
     for row, size in ((row, abs(row["promised"])) for row in rows):
-        allowed = row["parameters"]["tolerance"] + (row["parameters"]["upper"] - row["parameters"]["lower"]) / 2
         found = abs(row["measured"] - row["promised"])
         colour = BAD if not row["holds"] else COLOURS[0] if row["parameters"]["tolerance"] else COLOURS[2]
-        axes.plot(max(allowed / size, floor), max(found / size, floor), "o", color=colour, alpha=0.65, markeredgewidth=0)
-    low, high = floor / 3, 1e-1
+        at = row["parameters"]["allowed"] / size, max(found / size, floor)
+        axes.plot(*at, "o", color=colour, alpha=0.65, markeredgewidth=0)
+    low, left, high = floor / 3, 2e-13, 1e-1
     axes.plot([low, high], [low, high], color=INK, linewidth=1)
     axes.fill_between([low, high], [low, high], high, color=BAD, alpha=0.07, linewidth=0)
-    axes.text(1e-13, 3e-6, "disagreement", color=BAD, fontsize=10)
+    axes.text(1e-9, 3e-6, "disagreement", color=BAD, fontsize=10)
     axes.plot([], [], "o", color=COLOURS[2], label="exact answer")
     axes.plot([], [], "o", color=COLOURS[0], label="printed to some digits")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(low, high)
+    axes.set_xlim(left, high)
     axes.set_ylim(low, high)
-    axes.set_xlabel("allowed: half the bracket and half the last printed digit, relative")
+    axes.set_xlabel("allowed: half the bracket, half the last printed digit, and 1e-12; relative")
     axes.set_ylabel("found difference, relative")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")

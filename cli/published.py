@@ -100,7 +100,12 @@ def rows(wanted: Iterable[Answer]) -> Iterator[Row]:
             instance=answer.spelling,
             states=model.n_states,
             pairs=model.n_pairs,
-            parameters={"lower": lower, "upper": upper, "tolerance": answer.tolerance},
+            parameters={
+                "lower": lower,
+                "upper": upper,
+                "tolerance": answer.tolerance,
+                "allowed": (upper - lower) / 2 + float(slack),
+            },
             measured=measured,
             promised=promised,
             tightness=max(measured / promised, promised / measured) if measured * promised > 0 else math.inf,

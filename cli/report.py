@@ -187,23 +187,24 @@ def _published(rows: Sequence[Row]) -> str:
     picture = figures.svg(lambda axes: figures.agreement(axes, rows), 8.5, height, "published answers against certified ones")
     lines = "".join(
         f"<tr><td>{_spelled(row['instance'])}</td><td>{_e(row['source'])}</td><td class='n'>{row['states']}</td>"
-        f"<td class='n'>{_e(row['statement'])}</td><td class='n'>{row['measured']:.12g}</td>"
-        f"<td class='n'>{row['parameters']['upper'] - row['parameters']['lower']:.1e}</td><td>{_e(row['proof'])}</td>"
-        f"<td>{_badge(row['holds'])}</td></tr>"
+        f"<td class='n'>{_number(row)}</td><td class='n'>{row['measured']:.12g}</td>"
+        f"<td class='n'>{row['parameters']['upper'] - row['parameters']['lower']:.1e}</td>"
+        f"<td class='n'>{_e(row['proof'].removeprefix('certificate, '))}</td><td>{_badge(row['holds'])}</td></tr>"
         for row in rows
     )
     return (
         '<h2 id="exact">Published answers, certified again</h2>\n'
         "<p>Each model is solved to a bracket, whose certificate an independent checker verifies in exact arithmetic; the "
-        "bracket, widened by half a unit of the last printed digit, must contain the published number.</p>\n"
+        "bracket, widened by half a unit of the last printed digit and, for the step from decimals to floats, by 1e-12 of the "
+        "number, must contain what was published.</p>\n"
         + _figure(
             picture,
             "Below the line, an answer and the bracket agree. Answers in closed form agree to the bracket's own width, printed "
-            "ones to their digits.",
+            "ones to their digits; differences below 1e-16 are drawn there.",
         )
         + '<div class="scroll"><table><thead><tr><th>model</th><th>source</th><th class="n">states</th>'
-        '<th class="n">published</th><th class="n">certified</th><th class="n">bracket</th><th>proof checked</th><th></th>'
-        f"</tr></thead><tbody>{lines}</tbody></table></div>"
+        '<th class="n">published</th><th class="n">certified</th><th class="n">bracket</th><th class="n">proof checked</th>'
+        f"<th></th></tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
 
@@ -269,6 +270,11 @@ def _badge(holds: bool) -> str:
 def _bar(share: float) -> str:
     filled = min(max(share, 0.0), 1.0) if math.isfinite(share) else 1.0
     return f'<span class="bar"><i style="width:{100 * filled:.0f}%"></i></span>{share:.3g}'
+
+
+def _number(row: Row) -> str:
+    """What was published: as printed, or, where that is a long fraction, its decimals."""
+    return _e(row["statement"]) if len(row["statement"]) < 20 else f"{row['promised']:.12g}"
 
 
 def _spelled(instance: str) -> str:
