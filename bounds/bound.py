@@ -38,7 +38,7 @@ from .specimens import discounted
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-SENSES = {"at most": r"\le", "at least": r"\ge", "equal to": "="}
+SENSES = {"at most": r"\leq", "at least": r"\geq", "equal to": "="}
 
 
 @dataclass(frozen=True)

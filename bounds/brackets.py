@@ -107,7 +107,7 @@ WIDTH = Bound(
     source=_SOURCE,
     family="brackets",
     axis="sweeps",
-    problems=partial(discounted, "temptation"),
+    problems=partial(discounted, "leak"),
 )
 
 CATALOGUE = (UPPER_END, LOWER_END, NESTED, WIDTH)

@@ -125,10 +125,10 @@ class _Search:
         return max(found, key=lambda finding: finding.key, default=None)
 
     def look(self, draft: Draft) -> _Finding | None:
-        """Measure, remember if it is among the best, report."""
+        """Measure, remember if it is among the best, larger models first among equals, report."""
         finding = self.measure(draft)
         if finding is not None:
-            self.best = sorted([*self.best, finding], key=lambda f: f.key, reverse=True)[:_RESTARTS]
+            self.best = sorted([*self.best, finding], key=lambda f: (f.key, f.draft.size), reverse=True)[:_RESTARTS]
         if self.report is not None:
             self.report(self.models, self.best[0].judgement.tightness if self.best else 0.0)
         return finding

@@ -11,7 +11,7 @@ the vector nearest to v* in sup norm at which the worse action a is a greedy cho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -91,15 +91,11 @@ def by_first_and_last_actions(evidence: Any) -> tuple[Any, Any]:
 def mistaken(problem: MDP, reward_error: float, jump: float) -> MDP:
     """A wrong model of a problem, with the same pairs: rewards off by `reward_error`, the first pair's up, the next's down, and
     so on; rows that, with probability `jump` in [0, 1], lead to state 0 instead."""
-    ends = problem.row_ptr.tolist()
-    successor, probability = [], []
-    for first, last in pairwise(ends):
-        successor.append(np.append(problem.successor[first:last], 0))
-        probability.append(np.append((1 - jump) * problem.probability[first:last], jump))
+    ends = problem.row_ptr[1:]
     return problem.replace(
-        row_ptr=np.array(ends) + np.arange(len(ends)),
-        successor=np.concatenate(successor),
-        probability=np.concatenate(probability),
+        row_ptr=problem.row_ptr + np.arange(len(problem.row_ptr)),
+        successor=np.insert(problem.successor, ends, 0),
+        probability=np.insert((1 - jump) * problem.probability, ends, jump),
         reward=problem.reward + reward_error * np.where(np.arange(problem.n_pairs) % 2, -1.0, 1.0),
     )
 
