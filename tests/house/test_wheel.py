@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -99,17 +98,6 @@ for name in {names!r}:
 
 
 def test_the_installed_command_solves_a_problem_and_proves_it(installed):
-    done = run_installed(installed, "-m", "banach.cli.main", "--help")
+    done = run_installed(installed, str(installed / "bin" / "banach"), "solve", "howard_toymaker")
     assert done.returncode == 0, done.stderr
-
-
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().split()
-    return dict(line.split("==") for line in lines)
-
-
-def test_constraints_pin_every_direct_dependency_of_every_extra():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
-    names = {line.partition(">")[0].strip() for line in wanted if not line.startswith("banach[")}
-    assert names - set(pins()) == set()
+    assert "proof               holds" in done.stdout
