@@ -5,9 +5,9 @@ lambda w d' / (d'w), with w and d its right and left eigenvectors; the inverse i
 
     y = T v + lambda / (1 - lambda) * d'(T v - v) / (d'w) * w.
 
-w, d and lambda are followed by one step of the power method a sweep, as the policy settles. Kolarijani, Ok, Mohajerin Esfahani
-and Sharifi Kolarijani 2025 (arXiv:2505.01828) take w = 1, lambda = g and d the stationary distribution, for rows that sum to
-one. That correction is a constant, and a bracket already knows its best constant. So where nothing is terminal the dominant
+w, d and lambda are followed by one step of the power method a sweep while the policy settles. Kolarijani, Ok, Mohajerin
+Esfahani and Sharifi Kolarijani 2025 (arXiv:2505.01828) take w = 1, lambda = g and d the stationary distribution, for rows that
+sum to one. That correction is a constant, and a bracket already knows its best one. So where nothing is terminal the dominant
 part is taken modulo constants, which removes the slowest mode that the bracket does see; where something is terminal, M is
 substochastic and w is its own Perron vector. `banach.solvers.safeguard` decides whether y is kept.
 """
@@ -22,6 +22,9 @@ import scipy.sparse
 from ..mdp.operator import Operator
 from .safeguard import accelerated
 from .watch import Watch
+
+_STALE = 8
+"""Sweeps for which M may be that of an earlier greedy policy: gathering it costs several sweeps."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,22 @@ class _SlowestMode:
     def __init__(self, operator: Operator) -> None:
         self.operator, self.modulo_constants = operator, not operator.terminal.any()
         self.policy = np.full(operator.n_states, -2, dtype=np.int32)
-        self.matrix = self.transposed = scipy.sparse.csr_array((operator.n_states, operator.n_states))
+        self.matrix, self.age = scipy.sparse.csr_array((operator.n_states, operator.n_states)), _STALE
         self.right = self.left = self.residual = np.empty(0)
         self.eigenvalue = np.nan
 
     def observe(self, value: np.ndarray, image: np.ndarray, policy: np.ndarray) -> None:
-        if not np.array_equal(policy, self.policy):
-            self.policy = policy.copy()
+        if self.age >= _STALE and not np.array_equal(policy, self.policy):
+            self.policy, self.age = policy.copy(), 0
             self.matrix, _ = self.operator.policy_system(policy)
-            self.transposed = self.matrix.T.tocsr()
+        self.age += 1
         self.residual = image - value
         if not len(self.right):
             self.right, self.left = _unit(self._project(self.residual)), _unit(self._project(self.residual))
         moved = self._project(self.matrix @ self.right)
         overlap = self.left @ self.right
         self.eigenvalue = self.left @ moved / overlap if overlap else np.nan
-        self.right, self.left = _unit(moved), _unit(self._project(self.transposed @ self.left))
+        self.right, self.left = _unit(moved), _unit(self._project(self.matrix.T @ self.left))
 
     def propose(self, image: np.ndarray) -> np.ndarray | None:
         overlap = self.left @ self.right
@@ -74,4 +77,8 @@ class _SlowestMode:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     length = float(np.linalg.norm(vector))
-    return vector / length if length else vector
+    if not length:
+        return vector
+    vector = vector / length
+    vector[np.abs(vector) < 1e-100] = 0.0  # arithmetic on subnormal numbers is a hundred times slower
+    return vector

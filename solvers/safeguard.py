@@ -1,9 +1,10 @@
 r"""Accelerated value iteration that cannot do worse than value iteration by much.
 
 Plain iteration v -> T v shrinks the MacQueen-Porteus bracket by the operator's modulus at least. An accelerator proposes
-another vector y; y is kept only if its bracket is narrower than that of v by the modulus or more, which costs the one
-application of T that the next step needs anyway. Otherwise the iteration goes on from T v, and the accelerator is not asked
-again for a pause of 1, 2, 4, ... 16 sweeps. The answer's proof is computed afterwards, from scratch.
+another vector y; y is kept only if its bracket is narrower than that of v by the modulus, and by a tenth at least (a step that
+gains less may still disturb what plain sweeps are about to settle), which costs the one application of T that the next step
+needs anyway. Otherwise the iteration goes on from T v, and the accelerator is not asked again for a pause of 1, 2, 4, ... 16
+sweeps. The answer's proof is computed afterwards, from scratch.
 
 Where nothing is terminal, T(v + c) = T v + g c up to the rows' sums, and the bracket takes care of constants by itself.
 Accelerators therefore work modulo constants there; otherwise the constant, the slowest mode of all, hides the modes that make
@@ -22,6 +23,7 @@ from .errors import NotConverged
 from .watch import Watch
 
 _LONGEST_PAUSE = 16
+_WORTHWHILE = 0.9
 _STALLED = 100
 """Sweeps without any narrowing of the bracket after which only rounding is left; in exact arithmetic every sweep narrows it."""
 
@@ -58,7 +60,7 @@ def accelerated(
         if proposal is not None:
             below, above = macqueen_porteus(*operator.apply(proposal, following, policy), operator.mass)
             sweeps += 1
-            accepted = above - below <= operator.modulus * width
+            accepted = above - below <= min(_WORTHWHILE, operator.modulus) * width
             wait, pause = (0, 1) if accepted else (pause, min(2 * pause, _LONGEST_PAUSE))
         else:
             wait = max(0, wait - 1)
