@@ -1,5 +1,6 @@
 """What a decision problem is: models, criteria, operators, instances, file formats, simulation, strategies."""
 
+from .constrained import ConstrainedMDP
 from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
@@ -11,6 +12,7 @@ __all__ = [
     "MDP",
     "AverageReward",
     "BanachError",
+    "ConstrainedMDP",
     "Criterion",
     "Discounted",
     "FileFormatError",

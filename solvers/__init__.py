@@ -4,8 +4,9 @@ from .anderson import Anderson
 from .backward_induction import BackwardInduction
 from .certificate import Certificate
 from .check import Verdict, check
+from .constrained import OccupancyProgram
 from .end_component_iteration import EndComponentIteration
-from .errors import CertificateRejected, InfiniteValue, NotConverged, SolveError
+from .errors import CertificateRejected, Infeasible, InfiniteValue, NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
 from .interval_iteration import IntervalIteration
 from .linear_programming import LinearProgramming
@@ -30,12 +31,14 @@ __all__ = [
     "EndComponentIteration",
     "GaussSeidel",
     "InexactPolicyIteration",
+    "Infeasible",
     "InfiniteValue",
     "IntervalIteration",
     "LinearProgramming",
     "ModifiedPolicyIteration",
     "MultichainPolicyIteration",
     "NotConverged",
+    "OccupancyProgram",
     "OptimisticValueIteration",
     "PolicyIteration",
     "PrioritizedSweeping",

@@ -22,6 +22,7 @@ from ..mdp.errors import FileFormatError
 from ..mdp.storage import read_arrays, write_arrays
 
 if TYPE_CHECKING:
+    from ..mdp.constrained import ConstrainedMDP
     from ..mdp.model import MDP
     from ..mdp.time_varying import TimeVaryingMDP
 
@@ -31,8 +32,10 @@ class Certificate:
     """A claim about a problem, with the vectors that prove it.
 
     lower, upper: float64, bounds on the optimal value (the optimal gain for average reward), and on that of `policy`;
-        shape (n_states,), or (horizon + 1, n_states) with one row for each stage.
-    policy: int32, action of each state among its own, -1 in terminal states; shape (n_states,) or (horizon, n_states).
+        shape (n_states,), or (horizon + 1, n_states) with one row for each stage; or (), from the initial distribution, for a
+        constrained problem.
+    policy: int32, action of each state among its own, -1 in terminal states; shape (n_states,) or (horizon, n_states). For a
+        constrained problem float64 (n_pairs,), weights of each state's actions.
     model: the problem, or its fingerprint.
     witness: further vectors that the proof needs, by name.
     """
@@ -40,7 +43,7 @@ class Certificate:
     lower: np.ndarray
     upper: np.ndarray
     policy: np.ndarray
-    model: MDP | TimeVaryingMDP | str
+    model: MDP | TimeVaryingMDP | ConstrainedMDP | str
     witness: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +59,8 @@ class Certificate:
     @property
     def width(self) -> float:
         """Largest entry of upper - lower."""
+        if np.isinf(self.lower).any():  # both ends: the optimum over no policy at all
+            return 0.0
         return float(np.max(self.upper - self.lower, initial=0.0))
 
     def save(self, path: str | Path) -> None:

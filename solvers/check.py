@@ -15,6 +15,8 @@ TotalReward     lower <= T_p lower, strictly where lower > 0, and T upper <= upp
 AverageReward   witness vectors h, k: upper >= P_a upper and upper + h >= r_a + P_a h for every action, and
                 lower <= P_p lower, lower + k <= r_p + P_p k. Summing K steps and dividing by K gives
                 lower <= gain of p <= best gain <= upper, whatever the chain structure.
+
+Constrained     see `banach.solvers.check_constrained`.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
 from ..mdp.time_varying import TimeVaryingMDP
 from .certificate import Certificate
+from .check_constrained import check_constrained
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
 
@@ -47,7 +51,7 @@ class Verdict:
         return f"proved: bracket {self.width:.3g} wide, {self.rows} inequalities, {self.exact} of them in integers"
 
 
-def check(problem: MDP | TimeVaryingMDP, certificate: Certificate) -> Verdict:
+def check(problem: MDP | TimeVaryingMDP | ConstrainedMDP, certificate: Certificate) -> Verdict:
     """Verify the certificate against the problem in exact arithmetic.
 
     Returns a truthy Verdict. Raises CertificateRejected naming the first place where the proof fails: another model, a wrong
@@ -60,8 +64,11 @@ def check(problem: MDP | TimeVaryingMDP, certificate: Certificate) -> Verdict:
     maximal = problem.negated() if problem.criterion.minimize else problem
     lower, upper, witness = certificate.lower, certificate.upper, dict(certificate.witness)
     if problem.criterion.minimize:
-        lower, upper = -upper, -lower
-        witness = {_opposite(name): -vector for name, vector in witness.items()}
+        lower, upper = np.asarray(-upper), np.asarray(-lower)
+        witness = dict(_turned_round(name, vector) for name, vector in witness.items())
+    if isinstance(maximal, ConstrainedMDP):
+        rows, exact = check_constrained(maximal, Certificate(lower, upper, certificate.policy, maximal, witness))
+        return Verdict(certificate.width, rows, exact)
     prove = {
         Discounted: _discounted,
         FiniteHorizon: _finite_horizon,
@@ -72,8 +79,12 @@ def check(problem: MDP | TimeVaryingMDP, certificate: Certificate) -> Verdict:
     return Verdict(certificate.width, sum(ledger.rows for ledger in ledgers), sum(ledger.exact for ledger in ledgers))
 
 
-def _opposite(name: str) -> str:
-    return name.replace("lower", "?").replace("upper", "lower").replace("?", "upper")
+def _turned_round(name: str, vector: np.ndarray) -> tuple[str, np.ndarray]:
+    """What bounds from one side bounds the negated problem from the other; what is no bound stays."""
+    for side, other in (("lower_", "upper_"), ("upper_", "lower_")):
+        if name.startswith(side):
+            return other + name.removeprefix(side), -vector
+    return name, vector
 
 
 class _Ledger:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..mdp.errors import BanachError
 
 if TYPE_CHECKING:
+    from .certificate import Certificate
     from .solution import Solution
 
 
@@ -25,6 +26,14 @@ class NotConverged(BanachError, RuntimeError):  # noqa: N818 - the field's word 
 
 class InfiniteValue(BanachError, ValueError):  # noqa: N818
     """The total reward is infinite or undefined; the message names a state and an action of the loop that makes it so."""
+
+
+class Infeasible(BanachError, ValueError):  # noqa: N818
+    """No policy keeps the bounds of a constrained problem. `certificate` is the proof, for `check`."""
+
+    def __init__(self, message: str, certificate: Certificate) -> None:
+        super().__init__(message)
+        self.certificate = certificate
 
 
 class CertificateRejected(BanachError, ValueError):  # noqa: N818

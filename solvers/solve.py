@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
 from ..mdp.time_varying import TimeVaryingMDP
 from .average_reward import solve_average_reward
 from .certificate import Certificate
+from .constrained import solve_constrained
 from .discounted import solve_discounted
-from .errors import SolveError
+from .errors import Infeasible, SolveError
 from .finite_horizon import solve_finite_horizon
 from .solution import Solution, Trace
 from .total_reward import solve_total_reward
@@ -26,6 +28,7 @@ from .watch import Watch
 
 _ROUTES: dict[type, Callable[..., Any]] = {
     AverageReward: solve_average_reward,
+    ConstrainedMDP: solve_constrained,
     Discounted: solve_discounted,
     FiniteHorizon: solve_finite_horizon,
     TotalReward: solve_total_reward,
@@ -34,7 +37,7 @@ _ROUTES: dict[type, Callable[..., Any]] = {
 
 
 def solve(
-    problem: MDP | TimeVaryingMDP,
+    problem: MDP | TimeVaryingMDP | ConstrainedMDP,
     method: Any = None,
     eps: float = 1e-6,
     *,
@@ -44,7 +47,7 @@ def solve(
 ) -> Solution:
     """Solve a decision problem and prove the answer.
 
-    problem: an `MDP` or a `TimeVaryingMDP`.
+    problem: an `MDP`, a `TimeVaryingMDP` or a `ConstrainedMDP`.
     method: a method of this package, or None for a good one.
     eps: > 0; the returned bracket is rigorous, rounding included, and nowhere wider.
     start: first vector, shape (n_states,), where the method uses one.
@@ -52,7 +55,7 @@ def solve(
     checkpoint: file that keeps the latest vector, rewritten every 30 seconds and when the solve is interrupted or gives up; a
         solve of the same problem that finds it goes on from there.
     Raises SolveError for an impossible request, FileFormatError for a checkpoint that is damaged or another problem's,
-    InfiniteValue, and NotConverged, which says what was reached.
+    InfiniteValue, Infeasible with its proof, and NotConverged, which says what was reached.
     """
     if isinstance(eps, bool) or not isinstance(eps, numbers.Real) or not (math.isfinite(eps) and eps > 0):
         raise SolveError(f"eps is {eps!r}; it must be a positive number, the greatest width of the bracket")
@@ -71,20 +74,33 @@ def solve(
         first = watch.resume(maximal.terminal_value.copy() if first is None else first)
     try:
         answer = route(maximal, method, float(eps), first, watch)
+    except Infeasible as refusal:
+        proof = refusal.certificate
+        raise Infeasible(str(refusal), _certificate(problem, proof.lower, proof.upper, proof.policy, proof.witness)) from None
     except BaseException:  # an interrupt, or a method whose budget has ended, loses no work
         with contextlib.suppress(OSError):
             watch.save()
         raise
-    lower, upper, witness = answer.lower, answer.upper, dict(answer.witness)
-    if minimize:
-        lower, upper = np.asarray(-upper), np.asarray(-lower)
-        witness = turned_round(witness)
-    certificate = Certificate(lower, upper, answer.policy, problem, witness)
+    certificate = _certificate(problem, answer.lower, answer.upper, answer.policy, answer.witness)
+    lower, upper = certificate.lower, certificate.upper
     trace = Trace(answer.method, answer.reason, watch.sweeps, time.perf_counter() - began, watch.history)
     return Solution(lower + (upper - lower) / 2, answer.policy, certificate, trace)
 
 
-def _start(problem: MDP | TimeVaryingMDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
+def _certificate(
+    problem: MDP | TimeVaryingMDP | ConstrainedMDP,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    policy: np.ndarray,
+    witness: Mapping[str, np.ndarray],
+) -> Certificate:
+    """What was proved of the maximisation problem, said of the problem as it was given."""
+    if problem.criterion.minimize:
+        return Certificate(np.asarray(-upper), np.asarray(-lower), policy, problem, turned_round(witness))
+    return Certificate(lower, upper, policy, problem, witness)
+
+
+def _start(problem: MDP | TimeVaryingMDP | ConstrainedMDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
     if start is None:
         return None
     value = np.array(start, dtype=np.float64)
@@ -100,9 +116,11 @@ def turned_round(witness: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     witness: vectors of any shape, by name.
     """
     sides = {"lower": "upper", "upper": "lower"}
-    turned = dict(witness)
+    turned = {}
     for name, vector in witness.items():
         side, _, rest = name.partition("_")
         if side in sides:
             turned[f"{sides[side]}_{rest}"] = -vector
+        else:
+            turned[name] = vector
     return turned
