@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("mdp", "cuda", "solvers", "bounds", "llm", "cli")
-NEEDS_TORCH = ("banach.llm.", "banach.cuda.", "banach.solvers.neural")
+NEEDS_TORCH = ("banach.llm", "banach.cuda.", "banach.solvers.neural")
 
 
 def module_files() -> list[Path]:

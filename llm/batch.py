@@ -1,0 +1,185 @@
+# ruff: noqa: N802, N815 - names carry their shapes
+r"""A batch of sampled sequences, as tensors of log-probabilities; validated once, at the door.
+
+Shape suffixes, here and in every module of the objectives: B sequences, T token positions, V vocabulary.
+
+The *policy tokens* are those that the policy emitted: `mask_BT` is true there and nowhere else (not on prompts, tool outputs,
+injected prefixes or padding). Off the mask a tensor may hold anything, NaN included: nothing is read there. A row without a
+policy token is padding; it counts in no mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import BatchError
+
+CEILING = 1e-6
+"""Log-probabilities above this are refused: rounding reaches 1e-7 or so above zero, unnormalised logits much more."""
+
+_PER_TOKEN = (
+    "logp_BT",
+    "logp_old_BT",
+    "mask_BT",
+    "logp_ref_BT",
+    "logp_sampler_BT",
+    "entropy_BT",
+    "advantage_BT",
+    "step_reward_BT",
+    "value_BT",
+    "value_old_BT",
+    "turn_BT",
+)
+_LOG_PROBABILITY = ("logp_BT", "logp_old_BT", "logp_ref_BT", "logp_sampler_BT")
+_PER_SEQUENCE = ("reward_B", "group_B", "truncated_B", "value_end_B")
+_FINITE_ON_MASK = ("entropy_BT", "advantage_BT", "value_BT", "value_old_BT")
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """Sampled sequences with what an objective may read of them. Raises BatchError where the tensors contradict each other.
+
+    logp_BT: (B, T), log-probability of each token under the policy that is trained; carries the gradient.
+    logp_old_BT: (B, T), the same under the policy that the ratio is taken to (the behaviour, or the trainer's copy of it).
+    mask_BT: (B, T), true (or 1) on policy tokens.
+    reward_B: (B,), total return of each sequence.
+    group_B: (B,), whole numbers; sequences with one prompt share a group.
+    logp_ref_BT: (B, T), under the reference policy.
+    logp_sampler_BT: (B, T), under the engine that sampled, with its temperature and truncation, where it differs from the old
+        policy's log-probabilities.
+    entropy_BT: (B, T), entropy of the trained policy at each prefix, in nats; may carry a gradient.
+    log_policy_BTV, log_reference_BTV: (B, T, V), whole log-probability tables, for divergences summed over the vocabulary.
+    advantage_BT: (B, T), advantages of the user's own, read by the advantage part `Given`.
+    step_reward_BT: (B, T), rewards paid on the way, part of `reward_B`; what `reward_B` holds beyond their sum falls due on the
+        last policy token.
+    value_BT: (B, T), the critic's value before each token; may carry a gradient.
+    value_old_BT: (B, T), the critic's values when the sequences were collected; `value_BT` without gradient if not given.
+    value_end_B: (B,), the critic's value after the last token, for sequences that were cut.
+    turn_BT: (B, T), whole numbers: the turn of each policy token.
+    truncated_B: (B,), true where a sequence was cut by the length limit.
+    """
+
+    logp_BT: Tensor
+    logp_old_BT: Tensor
+    mask_BT: Tensor
+    reward_B: Tensor
+    group_B: Tensor
+    logp_ref_BT: Tensor | None = None
+    logp_sampler_BT: Tensor | None = None
+    entropy_BT: Tensor | None = None
+    log_policy_BTV: Tensor | None = None
+    log_reference_BTV: Tensor | None = None
+    advantage_BT: Tensor | None = None
+    step_reward_BT: Tensor | None = None
+    value_BT: Tensor | None = None
+    value_old_BT: Tensor | None = None
+    value_end_B: Tensor | None = None
+    turn_BT: Tensor | None = None
+    truncated_B: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self._check_shapes()
+        object.__setattr__(self, "mask_BT", _as_bool("mask_BT", self.mask_BT))
+        if self.truncated_B is not None:
+            object.__setattr__(self, "truncated_B", _as_bool("truncated_B", self.truncated_B))
+        for name in ("group_B", "turn_BT"):
+            _check_whole(name, getattr(self, name))
+        for name in _LOG_PROBABILITY:
+            if getattr(self, name) is not None:
+                _check_log_probability(name, getattr(self, name), self.mask_BT)
+        for name in _FINITE_ON_MASK:
+            if getattr(self, name) is not None:
+                _check_finite(name, getattr(self, name), self.mask_BT)
+        row_B = self.mask_BT.any(1)
+        _check_finite("reward_B", self.reward_B, row_B)
+        if self.value_end_B is not None:
+            _check_finite("value_end_B", self.value_end_B, row_B)
+        if self.step_reward_BT is not None:
+            _check_finite("step_reward_BT", self.step_reward_BT, row_B[:, None].expand_as(self.mask_BT))
+        for name in ("log_policy_BTV", "log_reference_BTV"):
+            if getattr(self, name) is not None:
+                _check_table(name, getattr(self, name), self.mask_BT)
+
+    @property
+    def length_B(self) -> Tensor:
+        """Number of policy tokens, shape (B,), whole numbers."""
+        return self.mask_BT.sum(1)
+
+    def select(self, rows: Any) -> TokenBatch:
+        """The batch of some sequences, by a slice or an index tensor; gradients pass through. Nothing is validated again."""
+        return self._with({f.name: None if (x := getattr(self, f.name)) is None else x[rows] for f in fields(self)})
+
+    def _with(self, tensors: dict[str, Tensor | None]) -> TokenBatch:
+        """A batch of these tensors, not validated."""
+        batch = object.__new__(TokenBatch)
+        for f in fields(self):
+            object.__setattr__(batch, f.name, tensors[f.name])
+        return batch
+
+    def _check_shapes(self) -> None:
+        if self.logp_BT.ndim != 2 or not self.logp_BT.is_floating_point():
+            raise BatchError(
+                f"logp_BT is of shape {tuple(self.logp_BT.shape)} and {self.logp_BT.dtype}; give floats of shape (B, T)"
+            )
+        shape = tuple(self.logp_BT.shape)
+        for name in (*_PER_TOKEN, *_PER_SEQUENCE, "log_policy_BTV", "log_reference_BTV"):
+            tensor = getattr(self, name)
+            if tensor is None:
+                continue
+            wanted = shape[:1] if name in _PER_SEQUENCE else shape
+            found = tuple(tensor.shape[:2]) if name.endswith("BTV") else tuple(tensor.shape)
+            if found != wanted or (name.endswith("BTV") and tensor.ndim != 3):
+                raise BatchError(
+                    f"{name} is of shape {tuple(tensor.shape)}, but logp_BT of {shape}: give {name} one entry each"
+                )
+
+
+def _as_bool(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.bool:
+        return tensor
+    wrong = (tensor != 0) & (tensor != 1)
+    if wrong.any():
+        raise BatchError(
+            f"{name} holds {tensor[wrong][0].item():g} at {_first(wrong)}; a mask is 0 or 1: weights belong elsewhere"
+        )
+    return tensor.bool()
+
+
+def _check_whole(name: str, tensor: Tensor | None) -> None:
+    if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+        raise BatchError(f"{name} is of {tensor.dtype}; give whole numbers (torch.int64)")
+
+
+def _check_finite(name: str, tensor: Tensor, where: Tensor) -> None:
+    wrong = where & ~torch.isfinite(tensor.detach())
+    if wrong.any():
+        raise BatchError(
+            f"{name} is {tensor[wrong][0].item():g} at {_first(wrong)}, where a policy token counts; mask it or mend it"
+        )
+
+
+def _check_log_probability(name: str, tensor: Tensor, mask_BT: Tensor) -> None:
+    _check_finite(name, tensor, mask_BT)
+    wrong = mask_BT & (tensor.detach() > CEILING)
+    if wrong.any():
+        raise BatchError(
+            f"{name} is {tensor[wrong][0].item():g} > 0 at {_first(wrong)}: no log-probability; apply log_softmax to the logits"
+        )
+
+
+def _check_table(name: str, tensor: Tensor, mask_BT: Tensor) -> None:
+    mass_BT = tensor.detach().double().logsumexp(-1)
+    wrong = mask_BT & ~(mass_BT.abs() < 1e-2)
+    if wrong.any():
+        raise BatchError(
+            f"{name} at {_first(wrong)} sums to exp({mass_BT[wrong][0].item():g}), not 1; apply log_softmax over the vocabulary"
+        )
+
+
+def _first(wrong: Tensor) -> str:
+    place = wrong.nonzero()[0].tolist()
+    return f"sequence {place[0]}" + (f", position {place[1]}" if len(place) > 1 else "")
