@@ -1,0 +1,8 @@
+"""What a loss really does: its expected gradient, scalar, variance, divergence and edge cases, found by enumeration."""
+
+from .errors import AuditError, LossFailure
+from .finding import Audit, Finding
+from .loss_audit import audit
+from .subject import resolve
+
+__all__ = ["Audit", "AuditError", "Finding", "LossFailure", "audit", "resolve"]

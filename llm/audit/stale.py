@@ -1,0 +1,183 @@
+r"""Off policy: answers drawn from a stale policy, shown to the loss with their old log-probabilities.
+
+The expected gradient under the sampler, sum_y mu(y) sum_t omega_t(y) grad log pi(y_t), is held against grad J at the current
+policy; full correction by the ratio of whole sequences is unbiased, tokenwise ratios are so to first order, none is a bias of the
+order of the staleness. The response w(rho) is the weight of one token whose ratio rho = pi/mu alone is moved, in a group of one
+right and otherwise wrong answers; PPO-clip's is rho up to 1 + e and 0 beyond (Schulman et al. 2017, arXiv 1707.06347), CISPO's
+min(rho, cap) (MiniMax 2025, arXiv 2506.13585). The weight of a token on policy is compared with what the same token would have
+by its ratio alone, w(rho)/rho at a small ratio: a cap below one shows there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .enumeration import Setting
+from .finding import Finding
+from .on_policy import OnPolicy
+from .scalars import J, compare, reward_fields
+from .subject import Array, Batches, Subject
+
+RATIOS = np.exp(np.linspace(np.log(0.05), np.log(8.0), 41))
+_TOKENS = 4
+_SHIFTS = (0.1, 0.5, 1.0)
+
+
+def off_policy(ground: OnPolicy) -> Finding:
+    """Expected gradient under stale samplers against grad J."""
+    title = "expected gradient off policy"
+    logits = ground.policies[0]
+    wanted = reward_fields(ground.problem, logits, ground.group_size)[J]
+    offset = ground.generator.normal(size=logits.shape)
+    on = compare(J, [ground.enumerated(Setting(logits))], [wanted])
+    rows = []
+    for shift in _SHIFTS:
+        match = compare(J, [ground.enumerated(Setting(logits, old=logits + shift * offset))], [wanted])
+        rows.append({"staleness": shift, "cosine": match.cosine, "factor": match.scale, "residual": match.residual})
+    details = {"staleness": rows, "on_policy": {"cosine": on.cosine, "factor": on.scale}, "group_size": min(ground.group_size, 2)}
+    last = rows[-1]
+    excess = max(row["residual"] for row in rows)
+    if excess < 1e-6 and all(abs(row["factor"] / on.scale - 1) < 1e-6 for row in rows):
+        verdict = "Unbiased: exactly the on-policy direction of grad J however stale the sampler (full importance weights)."
+        return Finding("off_policy", title, verdict, "good", excess, "residual", details)
+    verdict = (
+        "Cosine to grad J "
+        + ", ".join(f"{row['cosine']:.4f}" for row in rows)
+        + f" when the sampler's logits are off by {', '.join(f'{shift:g}' for shift in _SHIFTS)} (on policy {on.cosine:.4f})."
+    )
+    return Finding("off_policy", title, verdict, "bad" if last["cosine"] < 0.5 <= on.cosine else "note", last["cosine"], "cosine", details)
+
+
+def response(subject: Subject, group_size: int) -> list[Finding]:
+    """How the weight of a token follows its ratio, where it is clipped, and what an on-policy token is given."""
+    size = max(group_size, 2)
+    curves = {}
+    for sign in ("right", "wrong"):
+        curves[sign] = _weights(subject, size, sign, RATIOS, whole=False)
+        curves[f"{sign}, whole answer"] = _weights(subject, size, sign, RATIOS, whole=True)
+    sign = "right" if np.abs(curves["right"]).max() > 0 else "wrong"
+    on = {side: float(_weights(subject, size, side, np.ones(1), whole=False)[0]) for side in ("right", "wrong")}
+    details = {"ratio": RATIOS, "curves": curves, "on_policy": on}
+    if not np.abs(curves[sign]).max():
+        return [Finding("response", "response to the ratio", "No weight at any ratio.", "bad", 0.0, "weight", details)]
+    edges = {side: _edge(subject, size, side, upper=side == "right") for side in ("right", "wrong")}
+    details["edges"] = edges
+    found = [_response_finding(curves, sign, on, edges, details, _level(subject, size, sign))]
+    return [*found, _on_policy_share(subject, size, sign, on[sign])]
+
+
+def _weights(subject: Subject, size: int, sign: str, ratios: Array, whole: bool) -> Array:
+    """Weight of token 0 of the answer of that sign at each ratio (K,); `whole`: all tokens of its answer move with it."""
+    member = 0 if sign == "right" else 1
+    old = np.full((len(ratios), size, _TOKENS), -3.0)
+    logp = old.copy()
+    if whole:
+        logp[:, member, :] += np.log(ratios)[:, None]
+    else:
+        logp[:, member, 0] += np.log(ratios)
+    reward = np.tile(np.arange(size) == 0, (len(ratios), 1)).astype(float)
+    batches = Batches(logp, old, logp, np.ones(old.shape, dtype=bool), reward, np.zeros(size, dtype=np.int64))
+    return subject.weights(batches)[:, member, 0]
+
+
+def _edge(subject: Subject, size: int, sign: str, upper: bool) -> dict[str, float] | None:
+    """Where w(rho) first leaves the line rho w(1) on that side of 1, by bisection, and the weight just beyond."""
+
+    def bends(ratio: float) -> bool:
+        weight, one = _weights(subject, size, sign, np.array([ratio, 1.0]), whole=True)
+        return abs(weight - ratio * one) > 1e-6 * abs(one) * max(ratio, 1.0)
+
+    if _bends_smoothly(subject, size, sign):
+        return None
+    return _bisect(bends, 20.0 if upper else 0.02, subject, size, sign)
+
+
+def _bends_smoothly(subject: Subject, size: int, sign: str) -> bool:
+    """Whether w leaves the line at once on both sides of 1, so that there is no edge to find."""
+    near = _weights(subject, size, sign, np.array([1 - 1e-5, 1.0, 1 + 1e-5]), whole=True)
+    line = np.array([1 - 1e-5, 1.0, 1 + 1e-5]) * near[1]
+    return bool((np.abs(near - line)[[0, 2]] > 1e-7 * abs(near[1])).all())
+
+
+def _bisect(
+    bends: Callable[[float], bool], far: float, subject: Subject, size: int, sign: str
+) -> dict[str, float] | None:
+    if not bends(far):
+        return None
+    near = 1.0
+    for _ in range(18):
+        middle = float(np.sqrt(near * far))
+        near, far = (near, middle) if bends(middle) else (middle, far)
+    beyond = _weights(subject, size, sign, np.array([far * (far if far > 1 else 1 / far) ** 1e-3, 1.0]), whole=True)
+    return {"ratio": far, "weight_beyond": float(beyond[0] / beyond[1]) if beyond[1] else float("nan")}
+
+
+def _level(subject: Subject, size: int, sign: str) -> str:
+    """At what level the ratio enters: does a token's weight follow its own ratio, its neighbours', or both?"""
+    member = 0 if sign == "right" else 1
+    old = np.full((3, size, _TOKENS), -3.0)
+    logp = old.copy()
+    logp[1, member, 0] += 0.01
+    logp[2, member, 1] += 0.01
+    reward = np.tile(np.arange(size) == 0, (3, 1)).astype(float)
+    weight = subject.weights(
+        Batches(logp, old, logp, np.ones(old.shape, dtype=bool), reward, np.zeros(size, dtype=np.int64))
+    )[:, member, 0]
+    own, other = (np.log(np.maximum(weight[1:] / weight[0], 1e-300)) / 0.01 if weight[0] else (0.0, 0.0))
+    if abs(own) < 1e-6 and abs(other) < 1e-6:
+        return "none"
+    if abs(other) < 1e-6:
+        return "token"
+    if abs(own - other) < 1e-6:
+        return "sequence" if abs(own - 1) < 1e-3 else f"sequence, each token's ratio to the power {own:.3g}"
+    return "mixed"
+
+
+def _response_finding(curves, sign, on, edges, details, level) -> Finding:
+    title = "response to the ratio, and clipping"
+    curve = curves[sign]
+    details["level"] = level
+    if np.abs(curves[f"{sign}, whole answer"] - on[sign]).max() < 1e-9 * abs(on[sign]):
+        verdict = "The ratio is ignored: stale answers count as if they were fresh, and nothing is clipped."
+        return Finding("response", title, verdict, "note", 0.0, "", details)
+    said = []
+    for side, where in (("right", "above"), ("wrong", "below")):
+        edge = edges[side]
+        if edge is None:
+            continue
+        beyond = edge["weight_beyond"]
+        what = "is dropped" if abs(beyond) < 1e-9 else f"stops following the ratio (weight {beyond:.4g} of that at 1)"
+        said.append(f"a {side} answer {what} {where} ratio {edge['ratio']:.4g}")
+    form = {"token": "Each token follows its own ratio", "none": "At ratio 1 the weight does not move with the ratio"}.get(
+        level, f"The ratio is taken at the level: {level}"
+    )
+    verdict = f"{form}; {'; '.join(said) if said else 'no clip edge between ratios 0.02 and 20'}."
+    value = next((edges[side]["ratio"] for side in ("right", "wrong") if edges[side]), None)
+    monotone = bool((np.diff(np.abs(curve)) >= -1e-12).all())
+    details["monotone"] = monotone
+    return Finding("response", title, verdict, "note", value, "first clip edge" if value else "", details)
+
+
+def _on_policy_share(subject: Subject, size: int, sign: str, on: float) -> Finding:
+    """The weight at ratio 1 over lim w(rho)/rho for small rho: below one when a cap lies below one."""
+    title = "weight given to on-policy tokens"
+    small = np.array([0.02, 0.04])
+    found = _weights(subject, size, sign, small, whole=True)
+    unit = found / small
+    steady = abs(unit[0] - unit[1]) < 1e-6 * max(abs(unit[0]), 1e-300)
+    if not steady or unit[0] == 0:
+        return Finding(
+            "on_policy_share", title, f"An on-policy token gets weight {on:.4g} in a group with one right answer.", "note", on, "weight"
+        )
+    share = float(on / unit[0])
+    if abs(share - 1) < 1e-6:
+        return Finding("on_policy_share", title, "Full: on-policy tokens keep all of their weight.", "good", share, "share")
+    verdict = (
+        f"On-policy tokens get only {share:.4g} of their weight: the cap on the ratio is {share:.4g}, below one, so every on-policy "
+        "token is clipped and no token's weight can reach its advantage."
+        if share < 1
+        else f"On-policy tokens get {share:.4g} times the weight that their ratio gives them."
+    )
+    return Finding("on_policy_share", title, verdict, "bad", share, "share of an on-policy token's weight", {"cap": share})
