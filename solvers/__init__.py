@@ -2,6 +2,7 @@
 
 from .anderson import Anderson
 from .backward_induction import BackwardInduction
+from .blackwell import BlackwellOptimum, blackwell
 from .certificate import Certificate
 from .check import Verdict, check
 from .constrained import OccupancyProgram
@@ -26,6 +27,7 @@ from .value_iteration import GaussSeidel, ValueIteration
 __all__ = [
     "Anderson",
     "BackwardInduction",
+    "BlackwellOptimum",
     "Certificate",
     "CertificateRejected",
     "EndComponentIteration",
@@ -51,6 +53,7 @@ __all__ = [
     "Trace",
     "ValueIteration",
     "Verdict",
+    "blackwell",
     "check",
     "exact_policies",
     "exact_value",

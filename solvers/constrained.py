@@ -116,7 +116,7 @@ def _bound_policy(model: MDP, weights: np.ndarray, reward: np.ndarray, side: int
         (model.probability, model.successor, model.row_ptr), shape=(model.n_pairs, model.n_states)
     )
     system = (scipy.sparse.eye_array(model.n_states) - model.discount * (mixture @ transition)).tocsc()
-    value = np.atleast_1d(scipy.sparse.linalg.spsolve(system, np.where(acting, mixture @ reward, worth)))
+    value = scipy.sparse.linalg.splu(system).solve(np.where(acting, mixture @ reward, worth))
     size = max(float(np.abs(value).max(initial=0.0)), float(np.abs(reward).max(initial=0.0)), 2.0**-900)
     spread = 1 - model.discount * float(np.max(transition.sum(axis=1), initial=0.0))
     shift = 8 * _UNIT * size / spread if spread > 0 else np.inf
@@ -191,7 +191,7 @@ class _Program:
         """Infeasible with its proof; NotConverged where floats cannot tell."""
         problem, model = self.problem, self.problem.problem
         eased = np.hstack((self.costs, -np.ones((problem.n_costs, 1))))
-        relief = scipy.sparse.hstack((self.flow, scipy.sparse.csc_array((self.flow.shape[0], 1))), format="csc")
+        relief = scipy.sparse.hstack((self.flow, scipy.sparse.csc_array((self.flow.shape[0], 1))), format="csc")  # pyright: ignore[reportOptionalSubscript]
         least = self._run(np.append(np.zeros(problem.n_pairs), 1.0), relief, eased, problem.bounds / self.unit)
         if least is None:
             return NotConverged("HiGHS finds no occupancy at all; use a smaller discount")
