@@ -8,5 +8,27 @@ except ImportError as missing:
 from .batch import TokenBatch
 from .errors import BatchError, ClipRangeError, ObjectiveWarning, SpecError
 from .evaluation import Evaluation
+from .pair_batch import PairBatch, Sequences, SingleBatch
+from .preference_catalogue import PREFERENCES, preference
+from .preference_kernel import as_preference_loss, evaluate_preference, per_token
+from .preference_plan import plan_preference
+from .preference_spec import PreferenceSpec
 
-__all__ = ["BatchError", "ClipRangeError", "Evaluation", "ObjectiveWarning", "SpecError", "TokenBatch"]
+__all__ = [
+    "PREFERENCES",
+    "BatchError",
+    "ClipRangeError",
+    "Evaluation",
+    "ObjectiveWarning",
+    "PairBatch",
+    "PreferenceSpec",
+    "Sequences",
+    "SingleBatch",
+    "SpecError",
+    "TokenBatch",
+    "as_preference_loss",
+    "evaluate_preference",
+    "per_token",
+    "plan_preference",
+    "preference",
+]
