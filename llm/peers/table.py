@@ -1,0 +1,78 @@
+r"""A language model that answers with given log-probabilities.
+
+A trainer asks its model for the log-probabilities of tokens it has already sampled. The loss is a function of these numbers
+alone, so a model that looks them up in a table is, to the trainer, as good as a transformer, and the gradient that comes back
+to the table is the gradient of the loss in them. Row r of the table is found by the prompt, whose single token is r.
+
+Trainers read the answer in one of two ways:
+
+* `log_probs`, (rows, T): the number itself, zero where the label is -100, as TRL's fused head answers;
+* `logits`, (rows, T + 1, 2): the trainer takes the log-softmax itself. The vocabulary is the token that was sampled (id 0) and
+  all others together (id 1). With p = exp(logp), z = (log p, log(1 - p)) has sum exp(z) = 1, so log_softmax(z) = z, and
+
+      d log_softmax(z)_0 / d log p = (1 - p) dz_0 - (1 - p) dz_1 = (1 - p) + (1 - p) p / (1 - p) = 1,
+
+  the chain rule through both coordinates (dz_0 = 1, dz_1 = -p / (1 - p)). At p = 1 no logit can move p and the factor is 0/0;
+  tokens of probability above 1 - `CERTAIN` are refused, and masked positions get p = 1/2.
+
+Shapes: B sequences, T tokens, L = T + 1 positions (the prompt's token first).
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+from .errors import PeerRefusal
+
+SAMPLED, OTHER = 0, 1
+CERTAIN = 1e-7
+
+
+class LogProbTable(torch.nn.Module):
+    """A model whose log-probabilities are the rows of `logp_RT`, (rows, T); the gradient flows back into it."""
+
+    is_gradient_checkpointing = False  # a trainer asks every model
+
+    def __init__(self, logp_RT: torch.Tensor) -> None:
+        super().__init__()
+        self.logp_RT = logp_RT
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **_: object,
+    ) -> SimpleNamespace:
+        """What a trainer reads of a causal model's answer to `input_ids`, (B, L). Raises PeerRefusal as `two_token_logits`.
+
+        Entropies, mean logits and the like are zero: they enter no loss that the adapters admit.
+        """
+        logp_BT = self.logp_RT[input_ids[:, 0]][:, : input_ids.size(1) - 1]
+        if labels is not None:
+            nothing = torch.zeros_like(logp_BT)
+            log_probs = torch.where(labels[:, 1:] == -100, nothing, logp_BT)
+            return SimpleNamespace(log_probs=log_probs, entropy=nothing, mean_logits=nothing, is_top1=nothing.bool())
+        assert attention_mask is not None
+        logits_BTV = two_token_logits(logp_BT, attention_mask[:, 1:].bool())
+        return SimpleNamespace(logits=torch.nn.functional.pad(logits_BTV, (0, 0, 0, 1)))
+
+
+def two_token_logits(logp_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """Logits (B, T, 2) whose log-softmax at token 0 is `logp_BT`, with derivative one in it.
+
+    `mask_BT` says which entries matter; the others keep their value where they can and are 1/2 where not.
+    Raises PeerRefusal where an entry that matters is certain: log p > -CERTAIN.
+    """
+    certain_BT = logp_BT > -CERTAIN
+    if bool((certain_BT & mask_BT).any()):
+        row, position = (certain_BT & mask_BT).nonzero()[0].tolist()
+        raise PeerRefusal(
+            f"the token at position {position} of sequence {row} has probability one; a loss that takes logits cannot be "
+            "differentiated there: audit it at a policy with full support"
+        )
+    half = torch.full_like(logp_BT, -0.6931471805599453)
+    logp_BT = torch.where(certain_BT, half, logp_BT)
+    return torch.stack((logp_BT, torch.log(-torch.expm1(logp_BT))), dim=-1)
