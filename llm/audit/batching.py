@@ -97,7 +97,9 @@ def padding(subject: Subject, draw: Draw) -> Finding:
     plain = draw.batch([draw.group()])
     before = subject.evaluate(plain)[1]
     width = ((0, 0), (0, 0), (0, 3))
-    wider = Batches(*(np.pad(array, width) for array in (plain.logp, plain.old, plain.ref, plain.mask)), plain.reward, plain.group)
+    wider = Batches(
+        *(np.pad(array, width) for array in (plain.logp, plain.old, plain.ref, plain.mask)), plain.reward, plain.group
+    )
     after = subject.evaluate(wider)[1]
     grows = _gap(after[:, : before.shape[1]], before)
     noise = draw.generator.normal(-4.0, 1.0, (3, *wider.logp.shape))
@@ -124,7 +126,9 @@ def padding(subject: Subject, draw: Draw) -> Finding:
             f"{_factor(after[:, : before.shape[1]], before):.4g}), so the step depends on the longest answer of the batch."
         )
         return Finding("padding", title, verdict, "bad", grows, "change by three columns of padding", details)
-    return Finding("padding", title, "Neither padding nor what stands in it changes anything.", "good", grows, "change", details)
+    return Finding(
+        "padding", title, "Neither padding nor what stands in it changes anything.", "good", grows, "change", details
+    )
 
 
 def precision(subject: Subject, draw: Draw) -> Finding:

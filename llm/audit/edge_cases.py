@@ -72,7 +72,9 @@ def single_answer(subject: Subject) -> Finding:
     top = float(np.abs(right).max())
     if max(top, np.abs(wrong).max()) < 1e-12:
         return Finding("single", title, "A group of one answer gives no gradient.", "good", 0.0, "weight")
-    verdict = f"A lone answer is trained without a baseline: weights {top:.3g} when right, {np.abs(wrong).max():.3g} when wrong."
+    verdict = (
+        f"A lone answer is trained without a baseline: weights {top:.3g} when right, {np.abs(wrong).max():.3g} when wrong."
+    )
     return Finding("single", title, verdict, "note", top, "largest weight")
 
 
@@ -80,7 +82,7 @@ def extremes(subject: Subject, group_size: int) -> Finding:
     """An answer without tokens, and log-ratios that overflow single precision."""
     size = max(group_size, 2)
     reward, length = np.arange(size) == 0, np.full(size, 4)
-    faults, sizes = [], {}
+    faults, sizes, grade = [], {}, "note"
     single = Subject(subject.loss, torch.float32)
     cases = {
         "an answer without tokens": (subject, _group(reward, np.where(np.arange(size) == 1, 0, 4))),
@@ -93,12 +95,16 @@ def extremes(subject: Subject, group_size: int) -> Finding:
             weight = np.abs(who.evaluate(batch)[1]).max()
         except LossFailure as failure:
             faults.append(f"{name}: {failure}")
+            grade = "bad"
             continue
         sizes[name] = float(weight)
         if not np.isfinite(weight):
             faults.append(f"{name} gives {'NaN' if np.isnan(weight) else 'an infinite weight'}")
+            grade = "bad" if who is subject else grade
     if faults:
-        return Finding("extremes", "extreme inputs", f"{'; '.join(faults)}.".capitalize(), "bad", float(len(faults)), "faults", sizes)
+        said = "; ".join(faults)
+        verdict = f"{said[0].upper()}{said[1:]}."
+        return Finding("extremes", "extreme inputs", verdict, grade, float(len(faults)), "faults", sizes)
     verdict = "Answers without tokens and log-ratios of 200 nats leave the weights finite."
     return Finding("extremes", "extreme inputs", verdict, "good", 0.0, "faults", sizes)
 
@@ -117,7 +123,9 @@ def length_bias(subject: Subject, group_size: int) -> Finding:
     title = "length bias"
     details = {"length": lengths, **{f"weight_{name}": curve for name, curve in curves.items()}, "slopes": slopes}
     if not slopes:
-        return Finding("length", title, "No weight to measure: neither right nor wrong answers are weighed.", "note", None, "", details)
+        return Finding(
+            "length", title, "No weight to measure: neither right nor wrong answers are weighed.", "note", None, "", details
+        )
     steepest = min(slopes.values(), key=lambda slope: -abs(slope))
     which = "wrong" if "wrong" in slopes else "right"
     share = float(curves[which][-1] / curves[which][0])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...mdp.token import TokenProblem
-from . import batching, divergence, edge_cases, noise, on_policy, prompt_weight, stale
+from . import batching, divergence, edge_cases, fixed_point, noise, on_policy, prompt_weight, stale
 from .errors import AuditError, LossFailure
 from .finding import Audit, Finding
 from .subject import Loss, Subject, resolve
@@ -79,9 +79,7 @@ def default_problem() -> TokenProblem:
     return tiny_enum()
 
 
-def _opened(
-    function: Loss, problem: TokenProblem, group_size: int, seed: int
-) -> tuple[Subject | None, list[Finding]]:
+def _opened(function: Loss, problem: TokenProblem, group_size: int, seed: int) -> tuple[Subject | None, list[Finding]]:
     """The subject at the first precision in which one call succeeds, or the finding that none does."""
     draw = batching.Draw(problem, group_size, np.random.default_rng(seed))
     batch, failure = draw.batch([draw.group()]), None
@@ -93,12 +91,16 @@ def _opened(
             failure = failure or fault
             continue
         if not np.isfinite(value) or not np.isfinite(weight).all():
-            verdict = f"NaN or infinite on an ordinary group: loss {value}, {int((~np.isfinite(weight)).sum())} weights not finite."
+            verdict = (
+                f"NaN or infinite on an ordinary group: loss {value}, {int((~np.isfinite(weight)).sum())} weights not finite."
+            )
             return None, [Finding("runs", "does it run", verdict, "bad", float("nan"), "loss")]
         if subject.detached:
             verdict = "The value has no gradient in logp: it was detached, or never computed from it. Nothing would be learnt."
             return None, [Finding("runs", "does it run", verdict, "bad", 0.0, "gradient")]
-        return subject, [Finding("runs", "does it run", f"Yes: one finite scalar with a gradient ({value:.4g}).", "good", value, "loss")]
+        return subject, [
+            Finding("runs", "does it run", f"Yes: one finite scalar with a gradient ({value:.4g}).", "good", value, "loss")
+        ]
     return None, [Finding("runs", "does it run", f"No: {failure}.", "bad")]
 
 
@@ -117,6 +119,9 @@ def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: 
             found.append(answer)
         elif answer is not None:
             found.extend(answer)
+
+    def held() -> bool:
+        return any(finding.key == "divergence" and finding.value for finding in found)
 
     ask("determinism", "same call twice", lambda: batching.determinism(subject, draw))
     order, exchangeable = batching.permutation(subject, draw)
@@ -137,7 +142,7 @@ def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: 
         ask("scale", "rewards doubled", lambda: on_policy.reward_scale(ground))
         ask("length", "length bias", lambda: edge_cases.length_bias(subject, group_size))
         ask("divergence", "which divergence it regularises", lambda: divergence.divergence(ground))
-        ask("fixed_point", "where it comes to rest", lambda: divergence.fixed_point(subject, group_size, exchangeable))
+        ask("fixed_point", "where it comes to rest", lambda: fixed_point.fixed_point(ground, held()))
         ask("off_policy", "expected gradient off policy", lambda: stale.off_policy(ground))
     ask("response", "response to the ratio", lambda: stale.response(subject, group_size))
     ask("zero_variance", "groups without variance", lambda: edge_cases.zero_variance(subject, group_size))

@@ -7,6 +7,8 @@ gradient where its Jacobian is symmetric; the share of the antisymmetric part, |
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from ...mdp.token import TokenProblem
@@ -52,9 +54,7 @@ class OnPolicy:
     def with_rewards(self, reward: Array) -> list[Array]:
         """g (N, V) at two of the policies when the rewards shown are `reward` (S,). Raises LossFailure."""
         if self.table is not None:
-            table = blind_table(
-                self.subject, self.problem, self.group_size, self.generator, reward, self.exchangeable, draws=1
-            )
+            table = blind_table(self.subject, self.problem, self.group_size, self.generator, reward, self.exchangeable, draws=1)
             if table is not None:
                 return [table.field(logits) for logits in self.policies[:2]]
         return [self.enumerated(Setting(logits, reward=reward)) for logits in self.policies[:2]]
@@ -103,6 +103,13 @@ def which_scalar(ground: OnPolicy) -> list[Finding]:
         semi = " It is a direction with a frozen term, not a gradient." if best.name in NO_GRADIENTS else ""
         verdict = f"It {verb} {best.name}, times {abs(best.scale):.6g} (residual {best.residual:.1e}).{semi}"
         named = Finding("scalar", title, verdict, "good" if best.name == J else "note", best.residual, "residual", ranking)
+    elif (pair := _two_terms(ground, candidates)) is not None:
+        name, along, scale = pair
+        ranking["two terms"] = {"J": along, name: scale}
+        verdict = f"It ascends {along:.6g} times J {'plus' if scale > 0 else 'minus'} {abs(scale):.6g} times {name}."
+        named = Finding(
+            "scalar", title, verdict, "note", abs(scale / along) if along else None, "second term over the first", ranking
+        )
     else:
         verdict = f"None of the known scalars; the nearest is {best.name} (cosine {best.cosine:.5f})."
         per_prompt = _prompt_factors(ground)
@@ -119,6 +126,20 @@ def which_scalar(ground: OnPolicy) -> list[Finding]:
         else f"The field is no scalar's gradient: {100 * curl:.2g} % of its Jacobian is antisymmetric."
     )
     return [named, Finding("curl", "is it a gradient at all", what, "good" if integrable else "note", curl, "curl")]
+
+
+def _two_terms(ground: OnPolicy, candidates: Sequence[Mapping[str, Array]]) -> tuple[str, float, float] | None:
+    """The candidate whose multiple, added to a multiple of J, is the field; with J's factor and its own."""
+    wanted = np.concatenate([field.ravel() for field in ground.fields])
+    for name in candidates[0]:
+        if name == J:
+            continue
+        columns = [np.concatenate([fields[key].ravel() for fields in candidates]) for key in (J, name)]
+        factors, *_ = np.linalg.lstsq(np.array(columns).T, wanted)
+        rest = np.linalg.norm(wanted - factors @ np.array(columns))
+        if rest < ground.tolerance * np.linalg.norm(wanted):
+            return name, float(factors[0]), float(factors[1])
+    return None
 
 
 def _curl(ground: OnPolicy) -> float:
@@ -146,10 +167,12 @@ def _prompt_factors(ground: OnPolicy) -> Array | None:
         for prompt in range(problem.n_prompts):
             rows = problem.node_prompt == prompt
             match = compare("", [field[rows]], [gradient[rows]])
+            if np.isnan(match.residual) and not field[rows].any():
+                continue
             if not match.residual < ground.tolerance:
                 return None
             factors.append(match.scale)
-    return np.array(factors)
+    return np.array(factors) if factors else None
 
 
 def reward_shift(ground: OnPolicy) -> Finding:

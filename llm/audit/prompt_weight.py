@@ -84,7 +84,11 @@ def prompt_weight(subject: Subject, group_size: int, horizon: int) -> Finding:
     }
     spread = {size: float(np.ptp(values) / np.abs(values).max()) for size, values in coefficients.items()}
     exact = [str(size) for size, width in spread.items() if width < 1e-6]
-    small = f" With groups of {' and '.join(exact)} the weight is constant: exactly J." if exact and len(exact) < len(spread) else ""
+    small = (
+        f" With groups of {' and '.join(exact)} the weight is constant: exactly J."
+        if exact and len(exact) < len(spread)
+        else ""
+    )
     if residuals[name] < 0.02:
         verdict = f"In large groups a prompt of success rate p gets the weight {name} (misfit {residuals[name]:.1e}).{small}"
     else:

@@ -10,8 +10,6 @@ by its ratio alone, w(rho)/rho at a small ratio: a cap below one shows there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .enumeration import Setting
@@ -36,7 +34,11 @@ def off_policy(ground: OnPolicy) -> Finding:
     for shift in _SHIFTS:
         match = compare(J, [ground.enumerated(Setting(logits, old=logits + shift * offset))], [wanted])
         rows.append({"staleness": shift, "cosine": match.cosine, "factor": match.scale, "residual": match.residual})
-    details = {"staleness": rows, "on_policy": {"cosine": on.cosine, "factor": on.scale}, "group_size": min(ground.group_size, 2)}
+    details = {
+        "staleness": rows,
+        "on_policy": {"cosine": on.cosine, "factor": on.scale},
+        "group_size": min(ground.group_size, 2),
+    }
     last = rows[-1]
     excess = max(row["residual"] for row in rows)
     if excess < 1e-6 and all(abs(row["factor"] / on.scale - 1) < 1e-6 for row in rows):
@@ -47,7 +49,9 @@ def off_policy(ground: OnPolicy) -> Finding:
         + ", ".join(f"{row['cosine']:.4f}" for row in rows)
         + f" when the sampler's logits are off by {', '.join(f'{shift:g}' for shift in _SHIFTS)} (on policy {on.cosine:.4f})."
     )
-    return Finding("off_policy", title, verdict, "bad" if last["cosine"] < 0.5 <= on.cosine else "note", last["cosine"], "cosine", details)
+    return Finding(
+        "off_policy", title, verdict, "bad" if last["cosine"] < 0 < on.cosine else "note", last["cosine"], "cosine", details
+    )
 
 
 def response(subject: Subject, group_size: int) -> list[Finding]:
@@ -62,7 +66,7 @@ def response(subject: Subject, group_size: int) -> list[Finding]:
     details = {"ratio": RATIOS, "curves": curves, "on_policy": on}
     if not np.abs(curves[sign]).max():
         return [Finding("response", "response to the ratio", "No weight at any ratio.", "bad", 0.0, "weight", details)]
-    edges = {side: _edge(subject, size, side, upper=side == "right") for side in ("right", "wrong")}
+    edges = {side: _edges(subject, size, side) for side in ("right", "wrong") if on[side]}
     details["edges"] = edges
     found = [_response_finding(curves, sign, on, edges, details, _level(subject, size, sign))]
     return [*found, _on_policy_share(subject, size, sign, on[sign])]
@@ -82,36 +86,41 @@ def _weights(subject: Subject, size: int, sign: str, ratios: Array, whole: bool)
     return subject.weights(batches)[:, member, 0]
 
 
-def _edge(subject: Subject, size: int, sign: str, upper: bool) -> dict[str, float] | None:
-    """Where w(rho) first leaves the line rho w(1) on that side of 1, by bisection, and the weight just beyond."""
+def _edges(subject: Subject, size: int, sign: str) -> dict[str, dict[str, float]]:
+    """Where, below and above ratio 1, the whole answer's weight leaves the law w(1) rho^k that it follows near 1.
 
+    Each edge has its ratio, by bisection, and the weight just beyond it over that at 1. A weight that follows no power of the
+    ratio near 1, or follows it from 0.02 to 20, has no edges.
+    """
+    near = np.array([1 - 2e-4, 1 - 1e-4, 1.0, 1 + 1e-4, 1 + 2e-4])
+    found = _weights(subject, size, sign, near, whole=True)
+    if found[2] == 0 or not np.isfinite(found).all() or (found / found[2] <= 0).any():
+        return {}
+    slopes = np.diff(np.log(found / found[2])) / np.diff(np.log(near))
+    edges = {}
+    for side, far, power in (("below", 0.02, slopes[0]), ("above", 20.0, slopes[-1])):
+        if abs((slopes[0] - slopes[1]) if side == "below" else (slopes[-1] - slopes[-2])) > 1e-3:
+            continue
+        power = round(float(power), 3) if abs(power - round(float(power), 3)) < 1e-4 else float(power)
+        edge = _bisect(subject, size, sign, far, power)
+        if edge is not None:
+            edges[side] = edge
+    return edges
+
+
+def _bisect(subject: Subject, size: int, sign: str, far: float, power: float) -> dict[str, float] | None:
     def bends(ratio: float) -> bool:
         weight, one = _weights(subject, size, sign, np.array([ratio, 1.0]), whole=True)
-        return abs(weight - ratio * one) > 1e-6 * abs(one) * max(ratio, 1.0)
+        return not abs(weight / one / ratio**power - 1) < (1e-6 if float(power).is_integer() else 1e-3)
 
-    if _bends_smoothly(subject, size, sign):
-        return None
-    return _bisect(bends, 20.0 if upper else 0.02, subject, size, sign)
-
-
-def _bends_smoothly(subject: Subject, size: int, sign: str) -> bool:
-    """Whether w leaves the line at once on both sides of 1, so that there is no edge to find."""
-    near = _weights(subject, size, sign, np.array([1 - 1e-5, 1.0, 1 + 1e-5]), whole=True)
-    line = np.array([1 - 1e-5, 1.0, 1 + 1e-5]) * near[1]
-    return bool((np.abs(near - line)[[0, 2]] > 1e-7 * abs(near[1])).all())
-
-
-def _bisect(
-    bends: Callable[[float], bool], far: float, subject: Subject, size: int, sign: str
-) -> dict[str, float] | None:
     if not bends(far):
         return None
     near = 1.0
-    for _ in range(18):
+    for _ in range(20):
         middle = float(np.sqrt(near * far))
         near, far = (near, middle) if bends(middle) else (middle, far)
-    beyond = _weights(subject, size, sign, np.array([far * (far if far > 1 else 1 / far) ** 1e-3, 1.0]), whole=True)
-    return {"ratio": far, "weight_beyond": float(beyond[0] / beyond[1]) if beyond[1] else float("nan")}
+    beyond = _weights(subject, size, sign, np.array([far**1.01, 1.0]), whole=True)
+    return {"ratio": far, "weight_beyond": float(beyond[0] / beyond[1])}
 
 
 def _level(subject: Subject, size: int, sign: str) -> str:
@@ -122,10 +131,10 @@ def _level(subject: Subject, size: int, sign: str) -> str:
     logp[1, member, 0] += 0.01
     logp[2, member, 1] += 0.01
     reward = np.tile(np.arange(size) == 0, (3, 1)).astype(float)
-    weight = subject.weights(
-        Batches(logp, old, logp, np.ones(old.shape, dtype=bool), reward, np.zeros(size, dtype=np.int64))
-    )[:, member, 0]
-    own, other = (np.log(np.maximum(weight[1:] / weight[0], 1e-300)) / 0.01 if weight[0] else (0.0, 0.0))
+    weight = subject.weights(Batches(logp, old, logp, np.ones(old.shape, dtype=bool), reward, np.zeros(size, dtype=np.int64)))[
+        :, member, 0
+    ]
+    own, other = np.log(np.maximum(weight[1:] / weight[0], 1e-300)) / 0.01 if weight[0] else (0.0, 0.0)
     if abs(own) < 1e-6 and abs(other) < 1e-6:
         return "none"
     if abs(other) < 1e-6:
@@ -143,18 +152,16 @@ def _response_finding(curves, sign, on, edges, details, level) -> Finding:
         verdict = "The ratio is ignored: stale answers count as if they were fresh, and nothing is clipped."
         return Finding("response", title, verdict, "note", 0.0, "", details)
     said = []
-    for side, where in (("right", "above"), ("wrong", "below")):
-        edge = edges[side]
-        if edge is None:
-            continue
-        beyond = edge["weight_beyond"]
-        what = "is dropped" if abs(beyond) < 1e-9 else f"stops following the ratio (weight {beyond:.4g} of that at 1)"
-        said.append(f"a {side} answer {what} {where} ratio {edge['ratio']:.4g}")
-    form = {"token": "Each token follows its own ratio", "none": "At ratio 1 the weight does not move with the ratio"}.get(
-        level, f"The ratio is taken at the level: {level}"
+    for side, found in edges.items():
+        for where, edge in sorted(found.items()):
+            beyond = edge["weight_beyond"]
+            what = "is dropped" if abs(beyond) < 1e-9 else f"leaves that law (weight there {beyond:.3g} of that at 1)"
+            said.append(f"a {side} answer {what} {where} ratio {edge['ratio']:.5g}")
+    form = {"token": "Each token follows its own ratio", "none": "Near ratio 1 the weight does not move with the ratio"}.get(
+        level, f"The ratio is that of the {level}"
     )
     verdict = f"{form}; {'; '.join(said) if said else 'no clip edge between ratios 0.02 and 20'}."
-    value = next((edges[side]["ratio"] for side in ("right", "wrong") if edges[side]), None)
+    value = next((edge["ratio"] for found in edges.values() for edge in found.values()), None)
     monotone = bool((np.diff(np.abs(curve)) >= -1e-12).all())
     details["monotone"] = monotone
     return Finding("response", title, verdict, "note", value, "first clip edge" if value else "", details)
@@ -169,7 +176,12 @@ def _on_policy_share(subject: Subject, size: int, sign: str, on: float) -> Findi
     steady = abs(unit[0] - unit[1]) < 1e-6 * max(abs(unit[0]), 1e-300)
     if not steady or unit[0] == 0:
         return Finding(
-            "on_policy_share", title, f"An on-policy token gets weight {on:.4g} in a group with one right answer.", "note", on, "weight"
+            "on_policy_share",
+            title,
+            f"An on-policy token gets weight {on:.4g} in a group with one right answer.",
+            "note",
+            on,
+            "weight",
         )
     share = float(on / unit[0])
     if abs(share - 1) < 1e-6:
