@@ -8,6 +8,7 @@ except ImportError as missing:
 from .batch import TokenBatch
 from .errors import BatchError, ClipRangeError, ObjectiveWarning, SpecError
 from .evaluation import Evaluation
+from .likelihood_displacement import likelihood_displacement
 from .pair_batch import PairBatch, Sequences, SingleBatch
 from .preference_catalogue import PREFERENCES, preference
 from .preference_kernel import as_preference_loss, evaluate_preference, per_token
@@ -28,6 +29,7 @@ __all__ = [
     "TokenBatch",
     "as_preference_loss",
     "evaluate_preference",
+    "likelihood_displacement",
     "per_token",
     "plan_preference",
     "preference",
