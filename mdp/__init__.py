@@ -5,8 +5,10 @@ from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, Tota
 from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
 from .operator import Operator
+from .robust import RobustMDP
 from .simulate import Trajectories, returns, simulate
 from .time_varying import TimeVaryingMDP
+from .token import TokenProblem
 
 __all__ = [
     "MDP",
@@ -19,7 +21,9 @@ __all__ = [
     "FiniteHorizon",
     "ModelError",
     "Operator",
+    "RobustMDP",
     "TimeVaryingMDP",
+    "TokenProblem",
     "TotalReward",
     "Trajectories",
     "returns",

@@ -6,6 +6,8 @@ r"""Named token problems.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from .errors import ModelError
@@ -18,8 +20,8 @@ def tiny_enum(vocabulary_size: int = 3, horizon: int = 3) -> TokenProblem:
     """Two prompts, rewards 0 and 1, lengths from 1 to the horizon, right answers and wrong ones of several lengths.
 
     The last token is the end of sequence, the last but one the word. "easy" is right when the word is said; "hard" is right
-    when the word is said and the sequence ends at once, by its own end of sequence. With the defaults there are 30 sequences and
-    14 nodes, and the uniform policy is right with probability 13/27 and 4/27.
+    when the word is said and the sequence ends at once, by its own end of sequence. With the defaults there are 30 sequences
+    and 14 nodes, and the uniform policy is right with probability 13/27 and 4/27.
     vocabulary_size: >= 2. horizon: >= 2.
     Raises ModelError for parameters out of range.
     """
@@ -72,7 +74,7 @@ def tool_turns(
     price = {"cheap": cheap, "dear": dear}
 
     def belief(tokens: Tokens) -> np.ndarray:
-        reads = [after for before, after in zip(tokens, tokens[1:], strict=False) if before == call]
+        reads = [after for before, after in pairwise(tokens) if before == call]
         weight = np.array([(reliability * (answers - 1) / (1 - reliability)) ** reads.count(a) for a in range(answers)])
         return weight / weight.sum()
 
@@ -98,8 +100,8 @@ def digit_chain(digits: int = 2, base: int = 3, scratchpad: bool = False) -> Tok
     """Add up the prompt's digits modulo the base, and stop; every prompt equally likely.
 
     A sequence is right, and worth 1, when it ends by its own end of sequence and the digit before that is the sum; all else is
-    worth 0. Without a scratchpad there is room for the answer and the end; with one, for `digits` digits and the end, so that the
-    running sums may be written first. Tokens 0..base-1 are digits, base ends.
+    worth 0. Without a scratchpad there is room for the answer and the end; with one, for `digits` digits and the end, so that
+    the running sums may be written first. Tokens 0..base-1 are digits, base ends.
     digits: >= 1, the difficulty. base: >= 2.
     Raises ModelError for parameters out of range, and TooManySequences, of its family, when they cannot be listed.
     """

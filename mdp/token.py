@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ import numpy as np
 
 from .criterion import Criterion, TotalReward
 from .model import MDP
+from .token_backup import Level, levels
 from .token_tree import PrefixTree, grow
 from .token_validation import adopt, check_sequences, check_tree
 
@@ -60,7 +61,7 @@ class TokenProblem:
     mask: np.ndarray
     token_probability: np.ndarray
     step_reward: np.ndarray
-    prompts: Sequence[Any] = field(default=None, repr=False)  # pyright: ignore[reportArgumentType]
+    prompts: Sequence[Any] = ()
     eos: int | None = None
 
     def __post_init__(self) -> None:
@@ -73,7 +74,7 @@ class TokenProblem:
             ("step_reward", np.float64, 2),
         ):
             object.__setattr__(self, name, adopt(name, getattr(self, name), dtype, dimensions))
-        names = range(len(self.prompt_probability)) if self.prompts is None else self.prompts
+        names = tuple(self.prompts) or range(len(self.prompt_probability))
         object.__setattr__(self, "prompts", tuple(names))
         check_sequences(self)
         check_tree(self)
@@ -163,6 +164,11 @@ class TokenProblem:
         """Which run of the policy's tokens each one belongs to, counted from 0, int32 (S, T); -1 elsewhere."""
         before = np.pad(self.mask, ((0, 0), (1, 0)))[:, :-1]
         return _frozen(np.where(self.mask, np.cumsum(self.mask & ~before, axis=1) - 1, -1).astype(np.int32))
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """What happens at each position, for backward induction; see `banach.mdp.token_backup`."""
+        return levels(self)
 
     @cached_property
     def fingerprint(self) -> str:

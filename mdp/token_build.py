@@ -43,8 +43,8 @@ def build(
     vocabulary_size, horizon: >= 1; a sequence ends with the token eos, or when it has `horizon` tokens, all of them counted.
     prompts: the objects that the functions receive, or their number P, for 0..P-1.
     reward: outcome of a finished sequence, a finite number. Default: 0.
-    environment: of an unfinished prefix, None where the policy moves, or the probabilities, shape (V,), of the next token; tokens
-        of probability zero are not followed.
+    environment: of an unfinished prefix, None where the policy moves, or the probabilities, shape (V,), of the next token;
+        tokens of probability zero are not followed.
     step_reward: reward of the last token of a prefix, whoever wrote it, earned beside the outcome. Default: 0.
     prompt_probability: shape (P,). Default: equal.
     max_sequences: at most so many are listed.
@@ -172,7 +172,7 @@ def _guard(size: int, horizon: int, n_prompts: int, eos: int | None, max_sequenc
     exact = n_prompts * (size**horizon if eos is None else sum(grows**t for t in range(horizon + 1))) if horizon <= 64 else None
     number = f"{exact:,}" if exact is not None else f"more than {n_prompts * count:,}"
     raise TooManySequences(
-        f"{n_prompts} prompts, {size} tokens and horizon {horizon} make {number} sequences, and the limit is {max_sequences:,}; "
+        f"{n_prompts} prompts, {size} tokens and horizon {horizon} make {number} sequences, the limit is {max_sequences:,}; "
         "lower the horizon, the vocabulary or the number of prompts, or raise max_sequences"
     )
 

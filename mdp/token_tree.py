@@ -48,27 +48,6 @@ class PrefixTree:
         sequence, position = np.divmod(where[edges >= 0], self.edge.shape[1])
         return sequence, position
 
-    @cached_property
-    def families(self) -> tuple[tuple[slice, np.ndarray, np.ndarray], ...]:
-        """For each level its edges as a slice, their parents (f,), one of each, and the first edge of each, counted in the
-        level, (f,)."""
-        found = []
-        for begin, end in zip(self.level[:-1].tolist(), self.level[1:].tolist(), strict=True):
-            parents, first = np.unique(self.parent[begin:end], return_index=True)
-            found.append((slice(begin, end), parents, first))
-        return tuple(found)
-
-    def fold(self, weight: np.ndarray, reward: np.ndarray) -> np.ndarray:
-        """Backward sums: value of each prefix = sum over its edges of weight * (reward + value of the child), shape (P + E,).
-
-        weight, reward: (E,), of the edges. Where a sequence has ended the value is zero.
-        """
-        value = np.zeros(self.n_prompts + self.n_edges)
-        for edges, parents, first in reversed(self.families):
-            worth = value[self.n_prompts + edges.start : self.n_prompts + edges.stop]
-            value[parents] = np.add.reduceat(weight[edges] * (reward[edges] + worth), first)
-        return value
-
 
 def grow(prompt: np.ndarray, token: np.ndarray, vocabulary_size: int, n_prompts: int) -> PrefixTree:
     """The tree of sequences: prompt (S,) in [0, n_prompts), token (S, T) in [0, vocabulary_size), -1 after the end.

@@ -111,14 +111,15 @@ def check_tree(problem: TokenProblem) -> None:
         if chosen[prefix] < count[prefix]:
             raise ModelError(f"sequence {row}, position {position}: some tokens here are the policy's, some the environment's")
         raise ModelError(
-            f"sequence {row}, position {position}: {count[prefix]} of {problem.vocabulary_size} tokens follow here, and the policy "
-            "may choose any; list a sequence for each"
+            f"sequence {row}, position {position}: {count[prefix]} of {problem.vocabulary_size} tokens follow here, and the "
+            "policy may choose any; list a sequence for each"
         )
     total = np.bincount(tree.parent, problem.token_probability[tree.first], minlength=len(count))
     for prefix in np.flatnonzero((count > 0) & (chosen == 0) & (np.abs(total - 1) > ROW_SUM_TOLERANCE))[:1]:
         row, position = _place(tree, prefix)
         raise ModelError(
-            f"sequence {row}, position {position}: the environment's probabilities sum to {total[prefix]!r}; list every token that it may give, and divide them by their sum"
+            f"sequence {row}, position {position}: the environment's probabilities sum to {total[prefix]!r}; "
+            "list every token that it may give, and divide them by their sum"
         )
 
 
@@ -128,7 +129,7 @@ def _place(tree: PrefixTree, prefix: int) -> tuple[int, int]:
     return int(tree.first[0][edge]), int(tree.first[1][edge])
 
 
-def _rows(wrong: np.ndarray, number: np.ndarray, words: str) -> None:
+def _rows(wrong: Any, number: np.ndarray, words: str) -> None:
     for row in np.flatnonzero(wrong)[:1]:
         raise ModelError(f"sequence {row}: {words.format(number[row])}")
 
