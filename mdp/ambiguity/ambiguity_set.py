@@ -23,6 +23,8 @@ import numpy as np
 from ..errors import ModelError
 from ..validation import ROW_SUM_TOLERANCE
 
+LARGEST = 1e300
+
 __all__ = ["AmbiguitySet", "Ball", "WorstCase", "vector"]
 
 
@@ -92,8 +94,8 @@ class AmbiguitySet:
         nominal, value = _distribution(nominal), vector("value", value)
         if nominal.shape != value.shape:
             raise ModelError(f"the row has {len(nominal)} entries and the value {len(value)}; give one value a successor")
-        if not np.isfinite(value.max() - value.min()):
-            raise ModelError("the values differ by more than a double can hold; scale them down")
+        if np.abs(value).max() > LARGEST:
+            raise ModelError(f"a value of {np.abs(value).max():.3g} is too large to compute with; scale the values below 1e300")
         entries = self.entries(nominal)
         keep = np.arange(len(nominal))
         if self.contains_nominal and (self.dominated or self.support == "nominal"):

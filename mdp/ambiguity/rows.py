@@ -17,11 +17,24 @@ Cressie-Read and L2; O(n^2) and O(n) for each further edge used, Wasserstein.
 import numba
 import numpy as np
 
-from . import contamination, interval, scenarios, total_variation, weighted_l1
-from .rounding import dot, high_dot, normal_form, total, widen
+from . import (
+    burg,
+    chi_square,
+    contamination,
+    cressie_read,
+    euclidean,
+    interval,
+    kullback_leibler,
+    scenarios,
+    total_variation,
+    wasserstein,
+    weighted_l1,
+)
+from .rounding import normal_form, total, widen
 
 WORK = 6
-ORDER = 2
+ORDER = 3
+SCENARIOS = scenarios.Scenarios.family
 
 
 def workspace(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,24 +44,38 @@ def workspace(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _solve(family, d, pbar, mass, parameter, entry, p, work, order):
-    """(p.d, multiplier) in normal form."""
+    """(p.d, multiplier, second number of the dual point, third) in normal form."""
     if family == 0:
-        return total_variation.solve(d, pbar, parameter[0], p, order[0])
-    if family == 1:
-        return interval.solve(d, mass, entry[0], entry[1], p, order[0])
-    if family == 2:
+        value, multiplier = total_variation.solve(d, pbar, parameter[0], p, order[0])
+    elif family == 1:
+        value, multiplier = interval.solve(d, mass, entry[0], entry[1], p, order[0])
+    elif family == 2:
         interval.ball_box(pbar, parameter[0], -1.0, work[1], work[2])
-        return interval.solve(d, mass, work[1], work[2], p, order[0])
-    if family == 3:
+        value, multiplier = interval.solve(d, mass, work[1], work[2], p, order[0])
+    elif family == 3:
         interval.tail_box(pbar, parameter[0], -1.0, work[1], work[2])
-        return interval.solve(d, mass, work[1], work[2], p, order[0])
-    if family == 4:
-        return contamination.solve(d, pbar, mass, parameter[0], p), 0.0
-    return weighted_l1.trace(d, pbar, entry[0], parameter[0], p, work[1:], order)
+        value, multiplier = interval.solve(d, mass, work[1], work[2], p, order[0])
+    elif family == 4:
+        value, multiplier = contamination.solve(d, pbar, mass, parameter[0], p), 0.0
+    elif family == 6:
+        value, multiplier = weighted_l1.trace(d, pbar, entry[0], parameter[0], p, work[1:], order)
+    elif family == 7:
+        value, multiplier = kullback_leibler.solve(d, pbar, mass, parameter[0], p)
+    elif family == 8:
+        return euclidean.solve(d, pbar, mass, parameter[0], p) + (0.0,)
+    elif family == 9:
+        value, multiplier = chi_square.solve(d, pbar, mass, parameter[0], p, work[1:], order[0])
+    elif family == 10:
+        value, multiplier = cressie_read.solve(d, pbar, mass, parameter[0], parameter[1], p)
+    elif family == 11:
+        value, multiplier = burg.solve(d, pbar, mass, parameter[0], p)
+    else:
+        return wasserstein.solve(d, pbar, entry, parameter[0], p, work[1:], order)
+    return value, multiplier, 0.0, 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _bounds(family, multiplier, d, pbar, mass, parameter, entry, p, work):
+def _bounds(family, multiplier, second, third, d, pbar, mass, parameter, entry, p, work):
     """Bounds on the least p.d in normal form, after `_solve`."""
     if family == 0:
         return total_variation.bounds(multiplier, d, pbar, parameter[0], p, work[1])
@@ -65,37 +92,46 @@ def _bounds(family, multiplier, d, pbar, mass, parameter, entry, p, work):
         return low, interval.high_bound(d, pbar, p)
     if family == 4:
         return contamination.bounds(d, pbar, parameter[0])
-    return weighted_l1.bounds(multiplier, d, pbar, mass, entry[0], parameter[0], p, work[1])
+    if family == 6:
+        return weighted_l1.bounds(multiplier, d, pbar, mass, entry[0], parameter[0], p, work[1])
+    if family == 7:
+        return kullback_leibler.bounds(multiplier, d, pbar, mass, parameter[0], p, work[1])
+    if family == 8:
+        return euclidean.bounds(multiplier, second, d, pbar, mass, parameter[0], p, work[1])
+    if family == 9:
+        return chi_square.bounds(multiplier, d, pbar, mass, parameter[0], p, work[1])
+    if family == 10:
+        return cressie_read.bounds(multiplier, d, pbar, mass, parameter[0], parameter[1], p, work[1])
+    if family == 11:
+        return burg.bounds(multiplier, d, pbar, mass, parameter[0], p, work[1])
+    return wasserstein.bounds(multiplier, second, third, d, pbar, entry, parameter[0], work[1])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _dominated(family):
+    """Whether p vanishes where the nominal row does: CVaR, KL, chi-square, Cressie-Read."""
+    return family in (3, 7, 9, 10)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def worst_row(family, z, pbar, parameter, entry, p, work, order):
-    """p = a worst row; p.z."""
-    if family == scenarios_family:
+    """p (n,) = a worst row; p.z."""
+    if family == SCENARIOS:
         return scenarios.solve(z, entry, p)[1]
-    dominated = family in dominated_families
-    floor, span = normal_form(z, pbar, dominated, work[0])
+    floor, span = normal_form(z, pbar, _dominated(family), work[0])
     mass = total(pbar)
-    shifted, _ = _solve(family, work[0], pbar, mass, parameter, entry, p, work, order)
+    shifted = _solve(family, work[0], pbar, mass, parameter, entry, p, work, order)[0]
     return mass * floor + span * shifted
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def enclose_row(family, z, pbar, parameter, entry, p, work, order):
-    """p = a worst row; (lower, p.z, upper) with lower <= sigma <= upper in exact arithmetic for z and pbar taken exactly."""
-    if family == scenarios_family:
+    """p (n,) = a worst row; (lower, p.z, upper), lower <= sigma <= upper in exact arithmetic for z and pbar taken exactly."""
+    if family == SCENARIOS:
         return scenarios.solve(z, entry, p)
-    dominated = family in dominated_families
-    floor, span = normal_form(z, pbar, dominated, work[0])
-    d = work[0]
-    mass = total(pbar)
-    shifted, multiplier = _solve(family, d, pbar, mass, parameter, entry, p, work, order)
-    low, high = _bounds(family, multiplier, d, pbar, mass, parameter, entry, p, work)
-    if not low > 0.0:
-        low = 0.0
-    lower, upper = widen(mass, floor, span, low, high)
+    floor, span = normal_form(z, pbar, _dominated(family), work[0])
+    d, mass = work[0], total(pbar)
+    shifted, multiplier, second, third = _solve(family, d, pbar, mass, parameter, entry, p, work, order)
+    low, high = _bounds(family, multiplier, second, third, d, pbar, mass, parameter, entry, p, work)
+    lower, upper = widen(mass, floor, span, low if low > 0.0 else 0.0, high)
     return lower, min(max(mass * floor + span * shifted, lower), upper), upper
-
-
-scenarios_family = scenarios.Scenarios.family
-dominated_families = (interval.CVaR.family, 7, 9, 10)

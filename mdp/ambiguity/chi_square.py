@@ -1,0 +1,134 @@
+r"""Balls in the chi-square divergence.
+
+    U = {p >= 0 : p.1 = m, sum_i (p_i - pbar_i)^2 / pbar_i <= kappa},      m = pbar.1.
+
+The worst row is pbar_i (a - z_i)_+, rescaled, for a level a. On the entries below a, with nominal mass P, mean mu and sum of
+squared deviations S, its distance is
+
+    D(a) = m^2 [P (a - mu)^2 + S] / [P (a - mu)]^2 - m,
+
+decreasing in a, so that D(a) = kappa is one quadratic once the segment is known; D at every entry comes from one pass over the
+sorted row (West 1979 for mu and S). O(n log n), exact. For every level a and number c, with y = min(z, a),
+
+    sigma >= pbar.y - sqrt(kappa sum_i pbar_i (y_i - c)^2),
+
+and the best is the mean, c = pbar.y / m (Ho, Petrik and Wiesemann, NeurIPS 2022; Duchi and Namkoong 2019).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import math
+
+import numba
+import numpy as np
+
+from .ambiguity_set import Ball
+from .heap import sort
+from .kullback_leibler import collapse
+from .rounding import SUM_ERROR, UNIT_ROUNDOFF, defect, dot, down, low_dot, repaired, total, up
+
+
+@dataclass(frozen=True)
+class ChiSquare(Ball):
+    """{p : sum (p - pbar)^2 / pbar <= radius}; p << pbar, so that `support` makes no difference.
+
+    radius: at least 0.
+    Raises ModelError when the radius is negative or no number.
+    """
+
+    family: ClassVar[int] = 9
+    dominated: ClassVar[bool] = True
+
+    def distance(self, nominal: np.ndarray, row: np.ndarray) -> float:
+        """sum (row - nominal)^2 / nominal of two rows (n,)."""
+        used = nominal > 0
+        return float(((row[used] - nominal[used]) ** 2 / nominal[used]).sum()) if not row[~used].any() else np.inf
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def moments(d, pbar, order, mass_below, mean, deviation):
+    """Sort d; P, mu and S of the first entries in that order: mass_below[j], mean[j], deviation[j] of order[: j + 1]."""
+    sort(order, d, 1.0)
+    weight, centre, squares = 0.0, 0.0, 0.0
+    for place in range(len(d)):
+        i = order[place]
+        weight += pbar[i]
+        if pbar[i] > 0.0:
+            change = d[i] - centre
+            centre += change * (pbar[i] / weight)
+            squares += pbar[i] * change * (d[i] - centre)
+        mass_below[place], mean[place], deviation[place] = weight, centre, squares
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def distance_at(level, mass, weight, mean, deviation):
+    """D at a level that has nominal mass `weight` > 0 strictly below."""
+    lead = level - mean
+    return mass * mass * (1.0 / weight + deviation / (weight * lead) ** 2) - mass
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def cut(level, d, pbar, mass, p):
+    """p (n,) = the row pbar (level - d)_+ brought to the whole mass."""
+    for i in range(len(d)):
+        p[i] = pbar[i] * max(0.0, level - d[i])
+    scale = mass / total(p)
+    for i in range(len(d)):
+        p[i] *= scale
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def solve(d, pbar, mass, radius, p, work, order):
+    """p (n,) = the worst row; (p.d, level), level 0 where all mass is on the least entry. Uses three rows of work."""
+    n = len(d)
+    weight, mean, deviation = work[0], work[1], work[2]
+    moments(d, pbar, order, weight, mean, deviation)
+    if radius == 0.0 or deviation[n - 1] == 0.0:
+        p[:] = pbar
+        return dot(pbar, d), np.inf
+    kept = collapse(d, pbar, mass, p)
+    if radius >= mass * (mass / kept - 1.0):
+        return 0.0, 0.0
+    place = n - 1  # entries order[: place + 1] lie below the level
+    while place > 0:
+        top = d[order[place]]
+        if top > mean[place] and distance_at(top, mass, weight[place], mean[place], deviation[place]) >= radius:
+            break
+        place -= 1
+    # 1 / P = 1 / m exactly when everything is below: subtract before dividing.
+    excess = radius / mass + (weight[place] - mass) / mass * (1.0 + radius / mass) if place < n - 1 else radius / mass
+    level = mean[place] + math.sqrt(deviation[place] / (weight[place] * excess))
+    cut(level, d, pbar, mass, p)
+    return dot(p, d), level
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def low_bound(level, d, pbar, mass, radius, work):
+    """A number below the least p.d, from any level."""
+    for i in range(len(d)):
+        work[i] = min(d[i], level)
+    gain = low_dot(pbar, work)
+    centre = gain / mass
+    for i in range(len(d)):
+        work[i] = (abs(work[i] - centre) + 8 * UNIT_ROUNDOFF * work[i]) ** 2
+    return down(gain - up(math.sqrt(up(radius * dot(pbar, work) * (1 + 2 * SUM_ERROR)))))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def high_distance(p, pbar):
+    """A number above the distance of p, once its largest entry has taken up what its mass lacks."""
+    k, off = defect(p, pbar)
+    result = 0.0
+    for i in range(len(p)):
+        if pbar[i] > 0.0:
+            change = abs(p[i] - pbar[i]) + (off if i == k else 0.0)
+            result += change / pbar[i] * change
+    return result * (1 + len(p) * UNIT_ROUNDOFF) * (1 + SUM_ERROR)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def bounds(level, d, pbar, mass, radius, p, work):
+    """Bounds on the least p.d, from a level and the row found."""
+    high = repaired(p, pbar, d, radius, high_distance(p, pbar))
+    return (low_bound(level, d, pbar, mass, radius, work) if level > 0.0 else 0.0), high
