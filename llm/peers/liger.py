@@ -14,7 +14,7 @@ What a trainer adds is added here, and nothing else:
 * `compiled` is off: the same functions, not sent through torch.compile.
 * dr_grpo has no default length; given is TRL's, 512.
 
-At masked positions the policy's log-probability is 1/2's, with no gradient, unless the batch holds one below zero there.
+At masked positions the log-probability is what the batch holds there, or that of 1/2, with no gradient, where it holds none.
 
 Written against liger-kernel 0.8.5. Shapes: B sequences, T tokens; pairs: B pairs, R = 2 B rows.
 """

@@ -8,18 +8,18 @@ Trainers read the answer in one of two ways:
 
 * `log_probs`, (rows, T): the number itself, zero where the label is -100, as TRL's fused head answers;
 * `logits`, (rows, T + 1, 2): the trainer takes the log-softmax itself. The vocabulary is the token that was sampled (id 0) and
-  all others together (id 1). With p = exp(logp), z = (log p, log(1 - p)) has sum exp(z) = 1, so log_softmax(z) = z, and
-
-      d log_softmax(z)_0 / d log p = (1 - p) dz_0 - (1 - p) dz_1 = (1 - p) + (1 - p) p / (1 - p) = 1,
-
-  the chain rule through both coordinates (dz_0 = 1, dz_1 = -p / (1 - p)). At p = 1 no logit can move p and the factor is 0/0;
-  tokens of probability above 1 - `CERTAIN` are refused, and masked positions get p = 1/2.
+  all others together (id 1). With p = exp(logp), z = (log p, log(1 - p)) has sum exp(z) = 1, so log_softmax(z) = z. For the
+  derivative, d log_softmax(z)_0 = (1 - p) dz_0 - (1 - p) dz_1, so dz_0 = 0 and dz_1 = -dlogp / (1 - p) make it dlogp exactly.
+  Through z_1 alone nothing cancels: a trainer that computes in float32 forms 1 - p as exp(z_1), to full relative precision,
+  where through z_0 it would subtract p from one. At p = 1 no logit can move p and the factor is 0/0: certain tokens are
+  refused, and masked positions that are certain, or hold no log-probability, get p = 1/2.
 
 Shapes: B sequences, T tokens, L = T + 1 positions (the prompt's token first).
 """
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import torch
@@ -27,7 +27,7 @@ import torch
 from .errors import PeerRefusal
 
 SAMPLED, OTHER = 0, 1
-CERTAIN = 1e-7
+CERTAIN = 1e-300
 
 
 class LogProbTable(torch.nn.Module):
@@ -63,16 +63,16 @@ class LogProbTable(torch.nn.Module):
 def two_token_logits(logp_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Logits (B, T, 2) whose log-softmax at token 0 is `logp_BT`, with derivative one in it.
 
-    `mask_BT` says which entries matter; the others keep their value where they can and are 1/2 where not.
-    Raises PeerRefusal where an entry that matters is certain: log p > -CERTAIN.
+    `mask_BT` says which entries matter. Raises PeerRefusal where one of them is certain: log p > -CERTAIN.
     """
-    certain_BT = logp_BT > -CERTAIN
-    if bool((certain_BT & mask_BT).any()):
-        row, position = (certain_BT & mask_BT).nonzero()[0].tolist()
+    proper_BT = logp_BT < -CERTAIN
+    if bool((~proper_BT & mask_BT).any()):
+        row, position = (~proper_BT & mask_BT).nonzero()[0].tolist()
         raise PeerRefusal(
-            f"the token at position {position} of sequence {row} has probability one; a loss that takes logits cannot be "
-            "differentiated there: audit it at a policy with full support"
+            f"token {position} of sequence {row} has log-probability {float(logp_BT[row, position]):.3g}, not below zero; a loss "
+            "that takes logits cannot be differentiated there: audit it at a policy with full support"
         )
-    half = torch.full_like(logp_BT, -0.6931471805599453)
-    logp_BT = torch.where(certain_BT, half, logp_BT)
-    return torch.stack((logp_BT, torch.log(-torch.expm1(logp_BT))), dim=-1)
+    given_BT = torch.where(proper_BT, logp_BT, -math.log(2))
+    fixed_BT = given_BT.detach()
+    rest_BT = -torch.expm1(fixed_BT)
+    return torch.stack((fixed_BT, torch.log(rest_BT) - (given_BT - fixed_BT) / rest_BT), dim=-1)

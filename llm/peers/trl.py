@@ -33,7 +33,7 @@ import torch
 from .batch import group_rows, pair_rows
 from .errors import PeerMissing, PeerRefusal
 from .table import LogProbTable
-from .trl_trainer import BATCHES, build, quiet
+from .trl_trainer import BATCHES, build
 
 GROUP_LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 PAIR_LOSSES = (
@@ -132,10 +132,11 @@ class TrlPairLoss:
             raise PeerRefusal(f"{rows.n_pairs} pairs do not split into {self.accumulation} micro-batches of equal size")
         per_step = rows.n_pairs // self.accumulation
         trainer = build(self.trainer, self.settings, 2 * rows.n_pairs, 2, self.accumulation)
+        trainer.model = LogProbTable(rows.logp_RT)
         trainer.ref_model = LogProbTable(rows.ref_RT.detach())
         pairs = torch.arange(rows.n_pairs).split(per_step)
         parts = [BATCHES[self.trainer](rows, part) for part in pairs]
-        return _optimizer_step(trainer, LogProbTable(rows.logp_RT), parts, 0)
+        return _optimizer_step(trainer, trainer.model, parts, 0)
 
 
 def grpo(loss_type: str = "dapo", *, accumulation: int = 1, seed: int = 0, **settings: Any) -> TrlGroupLoss:
@@ -208,10 +209,13 @@ def _optimizer_step(trainer: Any, policy: LogProbTable, parts: list[Any], seed: 
     trainer.accelerator.backward = lambda loss, **_: recorded.append(loss / scale)
     trainer._step, trainer._buffered_inputs = 0, None
     trainer.current_gradient_accumulation_steps = len(parts)
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+    try:
         for part in parts:
             trainer.training_step(policy, part, num_items_in_batch=None)
+    finally:
+        torch.set_rng_state(before)
     for name in ("_metrics", "_stored_metrics", "stats"):  # what a logger would have emptied
         for values in getattr(trainer, name, {}).values():
             values.clear()
