@@ -3,6 +3,7 @@
 from .errors import AuditError, LossFailure
 from .finding import Audit, Finding
 from .loss_audit import audit
+from .preference_audit import audit_preference
 from .subject import resolve
 
-__all__ = ["Audit", "AuditError", "Finding", "LossFailure", "audit", "resolve"]
+__all__ = ["Audit", "AuditError", "Finding", "LossFailure", "audit", "audit_preference", "resolve"]

@@ -4,16 +4,18 @@ A loss L(logp) to be minimised moves the policy along -dL/dlogp_{b,t} grad log p
 w_{b,t} = -dL/dlogp_{b,t} of every token is all that an optimiser ever learns of it. So a loss is called on leaves logp_BT and
 asked for w_BT; policies, tables and transformers come in elsewhere, by the chain rule.
 
-Shapes: B sequences, T tokens, K independent batches of one shape.
+A preference loss is asked for the weights of the chosen and of the rejected response in the same way.
+
+Shapes: B sequences or pairs, T tokens, K independent calls of one shape.
 """
 
 from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from .errors import AuditError, LossFailure
 
-Loss = Callable[..., torch.Tensor]
+Loss = Callable[..., Any]
 Array = NDArray[Any]
 
 _CHECKED = 6
@@ -49,6 +51,21 @@ def resolve(name: str) -> Loss:
     return found
 
 
+class Inputs(Protocol):
+    """K calls of a loss: its arguments, the first `leaves` of them differentiated, the last `shared` the same in all calls."""
+
+    leaves: ClassVar[int]
+    shared: ClassVar[int]
+
+    def __len__(self) -> int:
+        """Number of calls, K."""
+        ...
+
+    def tensors(self, k: int | slice, dtype: torch.dtype) -> list[torch.Tensor]:
+        """The arguments of call k, or of a slice of calls, stacked."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batches:
     """K batches of one shape, one group number for each sequence.
@@ -64,6 +81,9 @@ class Batches:
     reward: Array
     group: Array
 
+    leaves: ClassVar[int] = 1
+    shared: ClassVar[int] = 1
+
     def __len__(self) -> int:
         return len(self.logp)
 
@@ -78,7 +98,7 @@ class Batches:
 
 
 class Subject:
-    """A loss that is asked for weights.
+    """A loss that is asked for weights, the negative derivatives of its value in its first arguments.
 
     calls: how often it ran. detached: how often its value had no gradient. rounding: relative error its arithmetic may make.
     """
@@ -91,10 +111,10 @@ class Subject:
         self.rounding = 1e-9 if dtype == torch.float64 else 1e-4
         self._vectorised: bool | None = None
 
-    def evaluate(self, batches: Batches, k: int = 0) -> tuple[float, Array]:
-        """Loss and ascent weights (B, T) of batch k. Raises LossFailure when the loss raises or returns no scalar."""
-        arguments = batches.tensors(k, self.dtype)
-        logp_BT = arguments[0].requires_grad_()
+    def evaluate(self, inputs: Inputs, k: int = 0) -> tuple[float, Array]:
+        """Loss and ascent weights of call k: (B, T) of a batch, (2, B) of pairs. Raises LossFailure for a fault of the loss."""
+        arguments = inputs.tensors(k, self.dtype)
+        leaves = [argument.requires_grad_() for argument in arguments[: inputs.leaves]]
         self.calls += 1
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
@@ -103,53 +123,56 @@ class Subject:
             except Exception as failure:
                 raise LossFailure(f"it raised {type(failure).__name__}: {_first_line(failure)}") from failure
             _require_scalar(value)
-            if not value.requires_grad:
-                self.detached += 1
-                return float(value.detach()), np.zeros(batches.logp.shape[1:])
-            try:
-                (slope_BT,) = torch.autograd.grad(value.reshape(()), logp_BT, allow_unused=True)
-            except Exception as failure:
-                raise LossFailure(f"its gradient raised {type(failure).__name__}: {_first_line(failure)}") from failure
-        if slope_BT is None:
-            self.detached += 1
-            return float(value.detach()), np.zeros(batches.logp.shape[1:])
-        return float(value.detach()), -slope_BT.detach().to(torch.float64).numpy()
+            slopes: Sequence[torch.Tensor | None] = [None] * len(leaves)
+            if value.requires_grad:
+                try:
+                    slopes = torch.autograd.grad(value.reshape(()), leaves, allow_unused=True)
+                except Exception as failure:
+                    raise LossFailure(f"its gradient raised {type(failure).__name__}: {_first_line(failure)}") from failure
+        self.detached += all(slope is None for slope in slopes)
+        known = [torch.zeros_like(leaf) if slope is None else slope for leaf, slope in zip(leaves, slopes, strict=True)]
+        return float(value.detach()), _ascent(known)
 
-    def weights(self, batches: Batches) -> Array:
-        """Ascent weights (K, B, T) of every batch. Raises LossFailure as `evaluate` does."""
-        if len(batches) > 2 * _CHECKED and self._vectorised is not False:
-            together = self._together(batches)
+    def weights(self, inputs: Inputs) -> Array:
+        """Ascent weights of every call, (K, B, T) of batches, (K, 2, B) of pairs. Raises LossFailure as `evaluate` does."""
+        if len(inputs) > 2 * _CHECKED and self._vectorised is not False:
+            together = self._together(inputs)
             if together is not None:
                 return together
-        if not len(batches):
-            return np.zeros(batches.logp.shape)
-        return np.stack([self.evaluate(batches, k)[1] for k in range(len(batches))])
+        return np.stack([self.evaluate(inputs, k)[1] for k in range(len(inputs))])
 
-    def _together(self, batches: Batches) -> Array | None:
-        """All batches in one vectorised call, where torch can vectorise the loss and a sample agrees with plain calls."""
-        single, *others, group_B = batches.tensors(slice(None), self.dtype)
+    def _together(self, inputs: Inputs) -> Array | None:
+        """All calls in one vectorised call, where torch can vectorise the loss and a sample agrees with plain calls."""
 
-        def value(logp_BT: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-            found = self.loss(logp_BT, *rest, group_B)
+        def value(*arguments: torch.Tensor) -> torch.Tensor:
+            found = self.loss(*arguments)
             _require_scalar(found)
             return found.reshape(())
 
+        arguments = inputs.tensors(slice(None), self.dtype)
+        axes = (0,) * (len(arguments) - inputs.shared) + (None,) * inputs.shared
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                slope_KBT = torch.func.vmap(torch.func.grad(value))(single, *others)
-        except Exception:  # what cannot be vectorised is called batch by batch, where a real fault shows itself
+                slopes = torch.func.vmap(torch.func.grad(value, tuple(range(inputs.leaves))), in_dims=axes)(*arguments)
+        except Exception:  # what cannot be vectorised is called one by one, where a real fault shows itself
             self._vectorised = False
             return None
-        found = -slope_KBT.detach().to(torch.float64).numpy()
+        found = _ascent(slopes) if inputs.leaves == 1 else np.moveaxis(_ascent(slopes), 0, 1)
         if self._vectorised is None:
-            for k in np.linspace(0, len(batches) - 1, _CHECKED).astype(int):
-                if not np.allclose(found[k], self.evaluate(batches, k)[1], rtol=1e-6, atol=1e-9, equal_nan=True):
+            for k in np.linspace(0, len(inputs) - 1, _CHECKED).astype(int):
+                if not np.allclose(found[k], self.evaluate(inputs, int(k))[1], rtol=1e-6, atol=1e-9, equal_nan=True):
                     self._vectorised = False
                     return None
             self._vectorised = True
-        self.calls += len(batches)
+        self.calls += len(inputs)
         return found
+
+
+def _ascent(slopes: Sequence[torch.Tensor]) -> Array:
+    """Minus the slopes, stacked where there is more than one."""
+    arrays = [-slope.detach().to(torch.float64).numpy() for slope in slopes]
+    return arrays[0] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _require_scalar(value: Any) -> None:

@@ -1,0 +1,200 @@
+r"""What a preference loss asks for: its population minimiser, found generically, against the closed forms; noise; cycles.
+
+The minimiser over all policies is found from the loss's own slopes (quasi-Newton, then Newton), and compared with
+`solvers.preference_optimum` for the loss that its curve names. On two responses, preferred with probability p, the optimal margin
+m*(p) shows what the loss takes p for: logit p / beta (the Bradley-Terry reward: DPO), (2p - 1)/(2 tau) (IPO), a step (hinge), and
+whether a preference without noise, p = 1, drives the margin to infinity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+from scipy.special import logit
+
+from ...solvers.preference_losses import CDPO, DPO, IPO, PreferenceLoss, RobustDPO
+from ...solvers.preference_optimum import population_optimum
+from .finding import Finding
+from .pair_shape import Shape
+from .pairs import Population, margin_slope, population_slope
+from .subject import Array, Subject
+
+FAR = 60.0
+"""Scores beyond which a minimiser is taken to be at infinity."""
+
+
+@dataclass(frozen=True)
+class Minimiser:
+    """Where the population loss is stationary: scores (n,) of mean zero, status "found", "unbounded" or "not smooth"."""
+
+    score: Array
+    status: str
+    residual: float
+
+    @property
+    def policy(self) -> Array:
+        """softmax of the scores, (n,)."""
+        return np.exp(self.score - np.logaddexp.reduce(self.score))
+
+
+def minimiser(subject: Subject, population: Population) -> Minimiser:
+    """A minimiser of the population loss from the reference on. Raises LossFailure."""
+
+    def slope(free: Array) -> Array:
+        return population_slope(subject, population, np.append(free, 0.0))[:-1]
+
+    start = np.log(population.reference / population.reference[-1])[:-1]
+    point, size = start, max(float(np.abs(slope(start)).max()), 1e-300)
+    best = (float("inf"), start)
+    for guess in (start, np.zeros_like(start), 0.5 * start + 1.0):
+        found = optimize.root(slope, guess, tol=1e-13, options={"maxfev": 400})
+        miss = float(np.abs(slope(found.x)).max()) / size
+        if np.isfinite(miss) and np.abs(found.x).max() < FAR and miss < best[0]:
+            best = (miss, found.x)
+        if best[0] < 1e-9:
+            break
+    miss, point = best
+    score = np.append(point, 0.0)
+    if miss < 1e-8:
+        return Minimiser(score - score.mean(), "found", miss)
+    point, _ = _descend(slope, start)
+    score = np.append(point, 0.0)
+    status = "unbounded" if np.abs(score - score.mean()).max() > FAR / 2 else "not smooth"
+    return Minimiser(score - score.mean(), status, float(np.abs(slope(point)).max()) / size)
+
+
+def _descend(slope, start: Array) -> tuple[Array, int]:
+    """Steps of the slope's sign-normalised direction, shrinking where it turns."""
+    point, step, before = start.copy(), 1.0, None
+    for k in range(300):
+        here = slope(point)
+        size = np.abs(here).max()
+        if size == 0 or np.abs(point).max() > 2 * FAR:
+            return point, k
+        step = step * 1.3 if before is not None and here @ before > 0 else step * 0.5
+        point, before = point - step * here / size, here
+    return point, 300
+
+
+def optimum(subject: Subject, shape: Shape, population: Population) -> list[Finding]:
+    """The minimiser against the closed form of the loss that the curve names. Raises LossFailure."""
+    title = "which optimum its minimiser is"
+    found = minimiser(subject, population)
+    policy = found.policy
+    details = {"policy": policy, "status": found.status, "reference": population.reference, "matrix": population.oracle.matrix}
+    if found.status == "unbounded":
+        verdict = "There is no minimiser on this population: scores run away without end."
+        return [Finding("optimum", title, verdict, "bad", float(np.abs(found.score).max()), "largest score", details)]
+    if found.status == "not smooth":
+        verdict = f"No stationary point: the loss has kinks or flats (slope {found.residual:.1e} of that at the reference at the end)."
+        return [Finding("optimum", title, verdict, "note", found.residual, "relative slope", details)]
+    named = _closed_form(shape)
+    findings = []
+    if named is not None:
+        base = population.reference if shape.uses_reference else np.full(len(policy), 1 / len(policy))
+        closed = population_optimum(population.oracle, population.weights, base, named).policy
+        distance = float(np.abs(closed - policy).sum() / 2)
+        details |= {"closed_form": closed, "distance": distance}
+        which = _IN_WORDS[type(named)]
+        if distance < 1e-5:
+            verdict = f"{which} (total variation {distance:.1e})."
+            findings.append(Finding("optimum", title, verdict, "good", distance, "total variation", details))
+        else:
+            verdict = f"Not {which[0].lower()}{which[1:]}, as its curve would have it: {distance:.3g} away in total variation."
+            findings.append(Finding("optimum", title, verdict, "bad", distance, "total variation", details))
+    else:
+        ranking = _nearest(found.score, population)
+        name = min(ranking, key=lambda key: ranking[key])
+        exact = ranking[name] < 1e-6
+        verdict = f"{'It is' if exact else 'None of the known; the nearest is'} {name} (misfit of the scores {ranking[name]:.2g})."
+        findings.append(Finding("optimum", title, verdict, "note", ranking[name], "misfit", details | {"misfit": ranking}))
+    return [*findings, _exploitability(population, policy)]
+
+
+_IN_WORDS = {
+    DPO: "The KL-regularised optimum of the Bradley-Terry reward fitted to the labels, reference times e^{r/beta}",
+    CDPO: "The KL-regularised optimum of the Bradley-Terry reward fitted to labels flipped at the loss's rate",
+    RobustDPO: "The KL-regularised optimum of the Bradley-Terry reward of the labels with the flips taken out",
+    IPO: "The optimum of IPO, the solution of the Laplacian system of preferences themselves",
+}
+
+
+def _closed_form(shape: Shape) -> PreferenceLoss | None:
+    """The solver's loss of that name and those parameters."""
+    kinds = {"DPO": DPO, "cDPO": CDPO, "robust DPO": RobustDPO, "IPO": IPO}
+    return kinds[shape.name](**shape.parameters) if shape.name in kinds else None
+
+
+def _nearest(score: Array, population: Population) -> dict[str, float]:
+    """How far the scores, over the reference or alone, are from multiples of the fitted reward and of IPO's scores."""
+    n, found = len(score), {}
+    uniform = np.full(n, 1 / n)
+    for base, name in ((population.reference, "over the reference"), (uniform, "without a reference")):
+        own = score - np.log(base)
+        own = own - own.mean()
+        for loss, what in ((DPO(1.0), "a multiple of the Bradley-Terry reward"), (IPO(1.0), "a multiple of IPO's scores")):
+            shape = np.log(population_optimum(population.oracle, population.weights, base, loss).policy / base)
+            shape = shape - shape.mean()
+            scale = own @ shape / max(shape @ shape, 1e-300)
+            found[f"{what} {name}"] = float(np.linalg.norm(own - scale * shape) / max(np.linalg.norm(own), 1e-300))
+    return found
+
+
+def _exploitability(population: Population, policy: Array) -> Finding:
+    """How far another response beats the minimiser, with preferences that go round in a circle."""
+    win, start = population.oracle.win_rate(policy), population.oracle.win_rate(population.reference)
+    gap, before = float(win.max() - 0.5), float(start.max() - 0.5)
+    verdict = (
+        f"Preferences here contain a cycle; the minimiser can be beaten with probability {0.5 + gap:.3f} by a single response "
+        f"(the reference with {0.5 + before:.3f}; a Nash policy with 0.5)."
+    )
+    return Finding("intransitivity", "intransitive preferences", verdict, "note", gap, "exploitability", {"reference": before})
+
+
+PROBABILITIES = np.array([0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
+
+
+def noise(subject: Subject) -> Finding:
+    """The optimal margin of two responses as the preference between them loses its noise. Raises LossFailure."""
+    title = "noise, and preferences without any"
+    margins = np.array([_best_margin(subject, float(p)) for p in PROBABILITIES])
+    details = {"probability": PROBABILITIES, "margin": margins}
+    inner, finite = margins[:-1], np.isfinite(margins)
+    told = ""
+    if np.isfinite(inner).all() and np.abs(inner).max() > 0:
+        shapes = {"logit p": logit(PROBABILITIES[:-1]), "2p - 1": 2 * PROBABILITIES[:-1] - 1, "a step": np.ones(7)}
+        misfit = {name: _misfit(inner, curve) for name, curve in shapes.items()}
+        name = min(misfit, key=lambda key: misfit[key])
+        if misfit[name] < 1e-4:
+            scale = inner @ shapes[name] / (shapes[name] @ shapes[name])
+            told = f"The optimal margin is {scale:.5g} times {name}. "
+            details["law"] = {"name": name, "scale": float(scale)}
+    if not finite[-1]:
+        verdict = f"{told}A preference without noise drives the margin to infinity: no regularisation holds it, whatever the coefficient."
+        return Finding("noise", title, verdict, "note", float("inf"), "margin at p = 1", details)
+    verdict = f"{told}A preference without noise asks for a finite margin, {margins[-1]:.5g} nats."
+    return Finding("noise", title, verdict, "good", float(margins[-1]), "margin at p = 1", details)
+
+
+def _best_margin(subject: Subject, share: float) -> float:
+    """The margin at which the two-response loss has its least stationary point, infinite where it falls for ever."""
+    grid = np.linspace(-20.0, 200.0, 441)
+    slope = margin_slope(subject, grid, share)
+    up = np.flatnonzero((slope[:-1] < 0) & (slope[1:] >= 0))
+    if not len(up):
+        return float("inf") if slope[-1] <= 0 else float("-inf")
+    k = int(up[0])
+    if slope[k + 1] == 0 and abs(slope[k]) < 1e-12 * np.abs(slope).max():
+        return float("inf")  # an exponential tail that underflowed
+    low, high = float(grid[k]), float(grid[k + 1])
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if margin_slope(subject, np.array([middle]), share)[0] < 0 else (low, middle)
+    return (low + high) / 2
+
+
+def _misfit(values: Array, shape: Array) -> float:
+    scale = values @ shape / (shape @ shape)
+    return float(np.linalg.norm(values - scale * shape) / np.linalg.norm(values))
