@@ -8,6 +8,9 @@ With q the reference, t the temperature, P p the win rates against p:
     SPPOIteration(eta)        p+ ~ p e^(eta P p), no reference                              Wu et al. 2024, 2405.00675
     INPO(inverse step c)      p+ ~ p^(1 - t/c) q^(t/c) e^(P p / c), c >= t                  Zhang et al. 2024, 2407.00617
 
+Nash-MD plays against the mixture m, not against p: at a constant rate it rests near the Nash policy, not at it, within 2 e / t
+nats. Played against p itself the same step is INPO(1/e), which rests at the Nash policy where it converges.
+
 "~" up to the constant that normalises. INPO's step is the population optimum of IPO(c) with the reference `anchor` on pairs
 drawn from p. With c growing as t (k + 2) / 2 its last iterate comes within 2 / (t^2 (T + 1)) nats of the Nash policy; with a
 constant c it stays within 1 / (2 c t) and may cycle, as it does on rock, paper, scissors where c is small.
@@ -39,7 +42,7 @@ class Iteration(Protocol):
 
 @dataclass(frozen=True)
 class NashMD:
-    """Mirror descent against the geometric mixture of the policy with the reference.
+    """Mirror descent against, and from, the geometric mixture of the policy with the reference.
 
     rate: > 0, and at most 1 / temperature. Raises SolveError for another.
     """
