@@ -67,14 +67,14 @@ class RobustMDP:
                     f"transition_reward must be {self.problem.n_transitions} finite numbers, one a stored transition; its "
                     f"shape is {gain.shape}"
                 )
-        if not isinstance(self.ambiguity, AmbiguitySet):
-            object.__setattr__(self, "ambiguity", tuple(self.ambiguity))
-        sets = self.ambiguity if isinstance(self.ambiguity, tuple) else (self.ambiguity,)
-        _require_sets(sets, self.problem.n_pairs, isinstance(self.ambiguity, tuple))
+        ambiguity = tuple(self.ambiguity) if isinstance(self.ambiguity, Sequence) else self.ambiguity
+        sets = ambiguity if isinstance(ambiguity, tuple) else (ambiguity,)
+        _require_sets(sets, self.problem.n_pairs, isinstance(ambiguity, tuple))
+        object.__setattr__(self, "ambiguity", ambiguity)
         problem, gain = _laid_out(self.problem, sets, gain)
         object.__setattr__(self, "problem", problem)
         object.__setattr__(self, "transition_reward", gain)
-        object.__setattr__(self, "_sets", _Sets.of(problem, self.ambiguity))
+        object.__setattr__(self, "_sets", _Sets.of(problem, ambiguity))
 
     @classmethod
     def intervals(cls, problem: MDP, lower: np.ndarray, upper: np.ndarray, *, optimistic: bool = False) -> RobustMDP:

@@ -19,6 +19,7 @@ from .prioritized import PrioritizedSweeping
 from .rank_one import RankOne
 from .rational import RationalPolicyIteration, exact_policies, exact_value
 from .relative_value_iteration import RelativeValueIteration
+from .robust_policy_iteration import RobustPolicyIteration
 from .solution import Solution, Trace
 from .solve import solve
 from .topological import Topological
@@ -47,6 +48,7 @@ __all__ = [
     "RankOne",
     "RationalPolicyIteration",
     "RelativeValueIteration",
+    "RobustPolicyIteration",
     "Solution",
     "SolveError",
     "Topological",

@@ -22,9 +22,7 @@ from ..mdp.errors import FileFormatError
 from ..mdp.storage import read_arrays, write_arrays
 
 if TYPE_CHECKING:
-    from ..mdp.constrained import ConstrainedMDP
-    from ..mdp.model import MDP
-    from ..mdp.time_varying import TimeVaryingMDP
+    from .problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ class Certificate:
     lower: np.ndarray
     upper: np.ndarray
     policy: np.ndarray
-    model: MDP | TimeVaryingMDP | ConstrainedMDP | str
+    model: Problem | str
     witness: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ from .certificate import Certificate
 from .check_constrained import check_constrained
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
+from .problem import Problem
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Verdict:
         return f"proved: bracket {self.width:.3g} wide, {self.rows} inequalities, {self.exact} of them in integers"
 
 
-def check(problem: MDP | TimeVaryingMDP | ConstrainedMDP, certificate: Certificate) -> Verdict:
+def check(problem: Problem, certificate: Certificate) -> Verdict:
     """Verify the certificate against the problem in exact arithmetic.
 
     Returns a truthy Verdict. Raises CertificateRejected naming the first place where the proof fails: another model, a wrong

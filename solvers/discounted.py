@@ -16,6 +16,7 @@ from .inexact_policy_iteration import InexactPolicyIteration
 from .method import Method
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .rational import MAX_STATES, RationalPolicyIteration
+from .robust_policy_iteration import RobustPolicyIteration
 from .watch import Watch
 
 _TIGHTER = (0.9, 0.3, 0.02)
@@ -59,6 +60,8 @@ def _size(problem: MDP) -> float:
 
 def default_method(operator: Operator) -> tuple[Method, str]:
     """A method that suits the operator, and why."""
+    if hasattr(operator, "frozen"):
+        return RobustPolicyIteration(), "with nature frozen too, a policy is evaluated by plain sweeps"
     if isinstance(operator, AffineOperator):
         return InexactPolicyIteration(), "policies are affine, and how far to evaluate them shows on the way"
     return ModifiedPolicyIteration(), "one policy's sweep costs less than an improvement"

@@ -14,14 +14,13 @@ import numpy as np
 
 from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
-from ..mdp.model import MDP
-from ..mdp.time_varying import TimeVaryingMDP
 from .average_reward import solve_average_reward
 from .certificate import Certificate
 from .constrained import solve_constrained
 from .discounted import solve_discounted
 from .errors import Infeasible, SolveError
 from .finite_horizon import solve_finite_horizon
+from .problem import Problem
 from .solution import Solution, Trace
 from .total_reward import solve_total_reward
 from .watch import Watch
@@ -37,7 +36,7 @@ _ROUTES: dict[type, Callable[..., Any]] = {
 
 
 def solve(
-    problem: MDP | TimeVaryingMDP | ConstrainedMDP,
+    problem: Problem,
     method: Any = None,
     eps: float = 1e-6,
     *,
@@ -47,7 +46,7 @@ def solve(
 ) -> Solution:
     """Solve a decision problem and prove the answer.
 
-    problem: an `MDP`, a `TimeVaryingMDP` or a `ConstrainedMDP`.
+    problem: an `MDP`, a `TimeVaryingMDP`, a `ConstrainedMDP` or a `RobustMDP`.
     method: a method of this package, or None for a good one.
     eps: > 0; the returned bracket is rigorous, rounding included, and nowhere wider.
     start: first vector, shape (n_states,), where the method uses one.
@@ -88,7 +87,7 @@ def solve(
 
 
 def _certificate(
-    problem: MDP | TimeVaryingMDP | ConstrainedMDP,
+    problem: Problem,
     lower: np.ndarray,
     upper: np.ndarray,
     policy: np.ndarray,
@@ -100,7 +99,7 @@ def _certificate(
     return Certificate(lower, upper, policy, problem, witness)
 
 
-def _start(problem: MDP | TimeVaryingMDP | ConstrainedMDP, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
+def _start(problem: Problem, start: np.ndarray | None, minimize: bool) -> np.ndarray | None:
     if start is None:
         return None
     value = np.array(start, dtype=np.float64)
