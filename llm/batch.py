@@ -21,22 +21,7 @@ from .errors import BatchError
 CEILING = 1e-6
 """Log-probabilities above this are refused: rounding reaches 1e-7 or so above zero, unnormalised logits much more."""
 
-_PER_TOKEN = (
-    "logp_BT",
-    "logp_old_BT",
-    "mask_BT",
-    "logp_ref_BT",
-    "logp_sampler_BT",
-    "entropy_BT",
-    "advantage_BT",
-    "step_reward_BT",
-    "value_BT",
-    "value_old_BT",
-    "turn_BT",
-)
-_LOG_PROBABILITY = ("logp_BT", "logp_old_BT", "logp_ref_BT", "logp_sampler_BT")
 _PER_SEQUENCE = ("reward_B", "group_B", "truncated_B", "value_end_B")
-_FINITE_ON_MASK = ("entropy_BT", "advantage_BT", "value_BT", "value_old_BT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +67,16 @@ class TokenBatch:
     truncated_B: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.logp_BT.ndim != 2 or not self.logp_BT.is_floating_point():
+            raise BatchError(
+                f"logp_BT is of shape {tuple(self.logp_BT.shape)} and {self.logp_BT.dtype}; give floats of shape (B, T)"
+            )
         self._check_shapes()
         object.__setattr__(self, "mask_BT", _as_bool("mask_BT", self.mask_BT))
         if self.truncated_B is not None:
             object.__setattr__(self, "truncated_B", _as_bool("truncated_B", self.truncated_B))
-        for name in ("group_B", "turn_BT"):
-            _check_whole(name, getattr(self, name))
-        for name in _LOG_PROBABILITY:
-            if getattr(self, name) is not None:
-                _check_log_probability(name, getattr(self, name), self.mask_BT)
-        for name in _FINITE_ON_MASK:
-            if getattr(self, name) is not None:
-                _check_finite(name, getattr(self, name), self.mask_BT)
-        row_B = self.mask_BT.any(1)
-        _check_finite("reward_B", self.reward_B, row_B)
-        if self.value_end_B is not None:
-            _check_finite("value_end_B", self.value_end_B, row_B)
-        if self.step_reward_BT is not None:
-            _check_finite("step_reward_BT", self.step_reward_BT, row_B[:, None].expand_as(self.mask_BT))
-        for name in ("log_policy_BTV", "log_reference_BTV"):
-            if getattr(self, name) is not None:
-                _check_table(name, getattr(self, name), self.mask_BT)
+        for f in fields(self):
+            self._check(f.name)
 
     @property
     def length_B(self) -> Tensor:
@@ -113,6 +87,18 @@ class TokenBatch:
         """The batch of some sequences, by a slice or an index tensor; gradients pass through. Nothing is validated again."""
         return self._with({f.name: None if (x := getattr(self, f.name)) is None else x[rows] for f in fields(self)})
 
+    def renewed(self, **tensors: Tensor | None) -> TokenBatch:
+        """The same sequences with fresh tensors of the given names, which alone are validated; those that are None stay.
+
+        Raises BatchError where a fresh tensor does not fit.
+        """
+        fresh = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        batch = self._with({f.name: getattr(self, f.name) for f in fields(self)} | fresh)
+        batch._check_shapes()
+        for name in fresh:
+            batch._check(name)
+        return batch
+
     def _with(self, tensors: dict[str, Tensor | None]) -> TokenBatch:
         """A batch of these tensors, not validated."""
         batch = object.__new__(TokenBatch)
@@ -121,21 +107,34 @@ class TokenBatch:
         return batch
 
     def _check_shapes(self) -> None:
-        if self.logp_BT.ndim != 2 or not self.logp_BT.is_floating_point():
-            raise BatchError(
-                f"logp_BT is of shape {tuple(self.logp_BT.shape)} and {self.logp_BT.dtype}; give floats of shape (B, T)"
-            )
-        shape = tuple(self.logp_BT.shape)
-        for name in (*_PER_TOKEN, *_PER_SEQUENCE, "log_policy_BTV", "log_reference_BTV"):
-            tensor = getattr(self, name)
+        shape = tuple(self.mask_BT.shape)
+        for f in fields(self):
+            tensor = getattr(self, f.name)
             if tensor is None:
                 continue
-            wanted = shape[:1] if name in _PER_SEQUENCE else shape
-            found = tuple(tensor.shape[:2]) if name.endswith("BTV") else tuple(tensor.shape)
-            if found != wanted or (name.endswith("BTV") and tensor.ndim != 3):
+            rank = 3 if f.name.endswith("BTV") else 1 if f.name in _PER_SEQUENCE else 2
+            if tensor.ndim != rank or tuple(tensor.shape[:2]) != shape[:rank]:
                 raise BatchError(
-                    f"{name} is of shape {tuple(tensor.shape)}, but logp_BT of {shape}: give {name} one entry each"
+                    f"{f.name} is of shape {tuple(tensor.shape)}, but mask_BT of {shape}: give one entry a "
+                    + ("sequence" if rank == 1 else "token")
                 )
+
+    def _check(self, name: str) -> None:
+        """Raises BatchError if the numbers of one field cannot be what it stands for."""
+        tensor, mask_BT = getattr(self, name), self.mask_BT
+        if tensor is None or name in ("mask_BT", "truncated_B"):
+            return
+        row_B = mask_BT.any(1)
+        if name in ("group_B", "turn_BT"):
+            _check_whole(name, tensor)
+        elif name.startswith("logp_"):
+            _check_log_probability(name, tensor, mask_BT)
+        elif name.endswith("BTV"):
+            _check_table(name, tensor, mask_BT)
+        elif name in _PER_SEQUENCE:
+            _check_finite(name, tensor, row_B)
+        else:
+            _check_finite(name, tensor, row_B[:, None].expand_as(mask_BT) if name == "step_reward_BT" else mask_BT)
 
 
 def _as_bool(name: str, tensor: Tensor) -> Tensor:

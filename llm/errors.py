@@ -18,9 +18,5 @@ class ClipRangeError(SpecError):
     """A clip range that does not do what the objective is for: it never binds, or it rescales on-policy tokens."""
 
 
-class PreferenceError(BanachError, ValueError):
-    """The numbers or settings of a preference objective do not fit together; the message names the field, the row and the remedy."""
-
-
 class ObjectiveWarning(UserWarning):
     """The objective is defined on this batch, but hardly as meant: groups of one, a batch in which nothing is left to learn."""
