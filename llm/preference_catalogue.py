@@ -31,7 +31,8 @@ What other libraries call the same thing (each line is a test in `tests/llm/test
 
     TRL `ipo`, beta                 ipo_token_mean(temperature=beta)
     TRL `sppo_hard`, beta           sppo_hard(rate=1/beta)
-    TRL `robust`, label_smoothing   robust_dpo(noise=label_smoothing); `sigmoid` with label_smoothing is cdpo
+    TRL `robust`, label_smoothing   robust_dpo(noise=label_smoothing)
+    TRL `sigmoid`, label_smoothing  dpo: the smoothing is not read, and cdpo has no name there
     TRL CPO `simpo`                 simpo(scale=beta, margin=simpo_gamma)
     GPO f(u) = (u - 1)^2, u=beta m  beta^2 times ipo(temperature=beta/2)
     (tau m - 1/2)^2 of 2410.11676   tau^2 times ipo(temperature=tau)
@@ -48,7 +49,7 @@ from typing import Literal
 
 from .errors import SpecError
 from .preference_link import Hinge, Linear, Logistic, ReverseKL, Sigmoid, Squared, require_positive
-from .preference_spec import GradientTerm, PairTerm, PointTerm, PreferenceSpec, Score
+from .preference_spec import Centre, GradientTerm, PairTerm, PointTerm, PreferenceSpec, Score
 
 RATIO = Score(reference=1.0)
 """log pi(y)/q(y), summed over tokens."""
@@ -58,20 +59,22 @@ LIKELIHOOD = Score()
 
 def dpo(temperature: float = 0.1, normalised: bool = False) -> PreferenceSpec:
     """Direct preference optimisation. temperature: beta. normalised: scores divided by lengths (TRL's `sigmoid_norm`)."""
-    term = PairTerm(Score(reference=1.0, normalised=normalised), Logistic(temperature))
+    term = PairTerm(Score(reference=1.0, normalised=normalised), _logistic(temperature=temperature))
     return PreferenceSpec("dpo", (term,), "Rafailov et al. 2023, 2305.18290")
 
 
 def cdpo(temperature: float = 0.1, noise: float = 0.1) -> PreferenceSpec:
     """Conservative DPO: labels smoothed by `noise` in [0, 1/2). temperature: beta."""
-    return PreferenceSpec("cdpo", (PairTerm(RATIO, Logistic(temperature), noise=noise),), "Mitchell 2023, A note on DPO")
+    return PreferenceSpec(
+        "cdpo", (PairTerm(RATIO, _logistic(temperature=temperature), noise=noise),), "Mitchell 2023, A note on DPO"
+    )
 
 
 def robust_dpo(temperature: float = 0.1, noise: float = 0.1) -> PreferenceSpec:
     """DPO unbiased under labels flipped with known rate `noise` in [0, 1/2); unbounded below on a single pair. temperature:
     beta.
     """
-    term = PairTerm(RATIO, Logistic(temperature), noise=noise, unflip=True)
+    term = PairTerm(RATIO, _logistic(temperature=temperature), noise=noise, unflip=True)
     return PreferenceSpec("robust_dpo", (term,), "Chowdhury et al. 2024, 2403.00409")
 
 
@@ -120,7 +123,7 @@ def nca(temperature: float = 0.01) -> PreferenceSpec:
     """Noise contrastive alignment, two responses: it pulls each score towards a level, not only their margin. temperature:
     beta.
     """
-    toward = PointTerm(RATIO, Logistic(temperature), undesirable=0.5)
+    toward = PointTerm(RATIO, _logistic(temperature=temperature), undesirable=0.5)
     level = PointTerm(RATIO, Logistic(-temperature), desirable=0.5, undesirable=0.0)
     return PreferenceSpec("nca", (toward, level), "Chen et al. 2024, 2402.05369")
 
@@ -134,7 +137,7 @@ def kto(
     temperature: float = 0.1,
     desirable: float = 1.0,
     undesirable: float = 1.0,
-    centre: Literal["zero", "batch", "mismatched"] = "batch",
+    centre: Centre = "batch",
 ) -> PreferenceSpec:
     """Kahneman-Tversky optimisation, of single sequences or of both sides of pairs.
 
@@ -149,7 +152,7 @@ def simpo(scale: float = 2.0, margin: float = 1.0, noise: float = 0.0) -> Prefer
     """Simple preference optimisation: reference-free, on token means. scale: beta. margin: gamma. noise: label smoothing in
     [0, 1/2).
     """
-    term = PairTerm(Score(normalised=True), Logistic(scale, shift=margin), noise=noise)
+    term = PairTerm(Score(normalised=True), _logistic(margin, scale=scale), noise=noise)
     return PreferenceSpec("simpo", (term,), "Meng et al. 2024, 2405.14734")
 
 
@@ -160,7 +163,9 @@ def cpo(
     tokens.
     """
     anchor = PointTerm(Score(normalised=average == "tokens"), Linear(), sft, undesirable=0.0, average=average)
-    return PreferenceSpec("cpo", (PairTerm(LIKELIHOOD, Logistic(scale), noise=noise), anchor), "Xu et al. 2024, 2401.08417")
+    return PreferenceSpec(
+        "cpo", (PairTerm(LIKELIHOOD, _logistic(scale=scale), noise=noise), anchor), "Xu et al. 2024, 2401.08417"
+    )
 
 
 def orpo(weight: float = 0.1, normalised: bool = True, average: Literal["pairs", "tokens"] = "pairs") -> PreferenceSpec:
@@ -180,7 +185,10 @@ def rpo(temperature: float = 0.01, sft: float = 0.005) -> PreferenceSpec:
     eta.
     """
     require_positive(temperature=temperature, sft=sft)
-    terms = (PairTerm(RATIO, Logistic(temperature)), PointTerm(LIKELIHOOD, Linear(), sft * temperature, undesirable=0.0))
+    terms = (
+        PairTerm(RATIO, _logistic(temperature=temperature)),
+        PointTerm(LIKELIHOOD, Linear(), sft * temperature, undesirable=0.0),
+    )
     return PreferenceSpec("rpo", terms, "Liu et al. 2024, 2405.16436")
 
 
@@ -223,7 +231,7 @@ def sppo_hard(rate: float = 1000.0) -> PreferenceSpec:
 def online_dpo(temperature: float = 0.1) -> PreferenceSpec:
     """DPO on pairs from the current policy, the sampling held constant. temperature: beta."""
     source = "Guo et al. 2024, 2402.04792"
-    return PreferenceSpec("online_dpo", (PairTerm(RATIO, Logistic(temperature)),), source, pairs="policy")
+    return PreferenceSpec("online_dpo", (PairTerm(RATIO, _logistic(temperature=temperature)),), source, pairs="policy")
 
 
 def online_ipo(temperature: float = 0.1) -> PreferenceSpec:
@@ -258,6 +266,12 @@ def nash_md(temperature: float = 0.008) -> PreferenceSpec:
     regularised Nash policy, c > 0 at q e^(P(y > mixture) / tau), which differs from it.
     """
     return PreferenceSpec("nash_md", (GradientTerm(RATIO, temperature),), "Munos et al. 2024, 2312.00886", pairs="mixture")
+
+
+def _logistic(shift: float = 0.0, **scale: float) -> Logistic:
+    require_positive(**scale)
+    (value,) = scale.values()
+    return Logistic(value, shift)
 
 
 def _to_margin(temperature: float) -> Squared:

@@ -14,15 +14,17 @@ Diagnostics are means over the pairs (of a slice of a plan: its part of the mean
     margin                m in the label's direction
     chosen_logp, rejected_logp                mean log pi
     chosen_log_ratio, rejected_log_ratio      mean log pi/q, where the batch has a reference
-    saturated             share of pairs whose pull on the margin is under one per cent of the strongest
+    saturated             share of pairs where f is flat, its slope under one per cent of the steepest whichever way the label points
     chosen_raised         share of pairs whose own weight on the chosen sequence is positive
     net_weight            sum of all weights: 0 for a pure contrast of sums, which leaves the common level of a pair to chance
     centre                KTO's z
 
+Margins and saturation are those of the first pairwise term, or of the first term where there is none.
 For single sequences accuracy and margin read the centred score as the margin; chosen and rejected are the desirable and the
 undesirable ones. Whether log pi(chosen) rises at all depends on the model: see `likelihood_displacement`.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -35,7 +37,7 @@ from .preference_plan import PreferencePlan, TermPlan, plan_preference, score
 from .preference_spec import GradientTerm, PairTerm, PointTerm, PreferenceSpec, Term
 
 SATURATED = 0.01
-"""A pair is saturated below this share of the strongest pull that its link can exert."""
+"""A pair is saturated where the slope of its link is below this share of the steepest."""
 
 
 def evaluate_preference(spec: PreferenceSpec, batch: PreferenceBatch, plan: PreferencePlan | None = None) -> Evaluation:
@@ -69,10 +71,9 @@ def per_token(weight_B: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def as_preference_loss(spec: PreferenceSpec) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """`loss(logp_chosen_B, logp_rejected_B, ref_chosen_B, ref_rejected_B, length_chosen_B, length_rejected_B) -> ()`, hard
-    labels.
+    """`loss(logp_chosen_B, logp_rejected_B, ref_chosen_B, ref_rejected_B, length_chosen_B, length_rejected_B) -> ()`.
 
-    The signature knows one reference: it stands for the previous iterate too, as in the first iteration of self-play.
+    Labels are hard. The signature knows one reference: it stands for the previous iterate too, as in the first iteration of self-play.
     Raises SpecError when the spec uses rewards, win rates or mismatched sequences, which the signature does not carry.
     """
     lacking = spec.uses & {"win", "reward", "mismatched"}
@@ -128,13 +129,12 @@ def _evaluate_gradient(term: GradientTerm, plan: TermPlan, batch: PreferenceBatc
 
 
 def _diagnostics(spec: PreferenceSpec, batch: PreferenceBatch, plan: PreferencePlan, weights: list[Tensor]) -> dict[str, float]:
-    term, constants, share_B = spec.terms[0], plan.terms[0], plan.share_B
+    main = next((k for k, term in enumerate(spec.terms) if isinstance(term, PairTerm)), 0)
+    term, constants, share_B = spec.terms[main], plan.terms[main], plan.share_B
     with torch.no_grad():
         scores = [score(term.score, side)[0] for side in batch.sides]
-        if len(scores) == 2:
-            margin_B = scores[0] - scores[1]
-        else:
-            margin_B = scores[0] if constants.centre is None else scores[0] - constants.centre
+        centred = scores if constants.centre is None else [score_B - constants.centre for score_B in scores]
+        margin_B = scores[0] - scores[1] if len(scores) == 2 else centred[0]
         signed_B = (2 * batch.verdicts[0] - 1) * share_B
         found = {
             "accuracy": 0.5 * (share_B + signed_B * margin_B.sign()).sum(),
@@ -147,21 +147,19 @@ def _diagnostics(spec: PreferenceSpec, batch: PreferenceBatch, plan: PreferenceP
             if side.ref_B is not None:
                 found[f"{name}_log_ratio"] = (part_B * (side.logp_B - side.ref_B)).sum()
         if not isinstance(term, GradientTerm):
-            found["saturated"] = _saturated(term, constants, scores, share_B)
+            found["saturated"] = _saturated(term, constants, [margin_B] if isinstance(term, PairTerm) else centred, share_B)
         if constants.centre is not None:
             found["centre"] = constants.centre
         return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))  # one transfer for all
 
 
-def _saturated(term: PairTerm | PointTerm, plan: TermPlan, scores: list[Tensor], share_B: Tensor) -> Tensor:
-    """The part of the batch, of shape (), whose pull on its margin or score is under a hundredth of the link's reach."""
-    of = (
-        [scores[0] - scores[1]]
-        if isinstance(term, PairTerm)
-        else [s if plan.centre is None else s - plan.centre for s in scores]
-    )
-    faint = []
-    for k, u_B in enumerate(of):
-        strongest_B = term.link.reach * torch.maximum(plan.toward[k].abs(), plan.away[k].abs())
-        faint.append((share_B * (_pull(term, plan, k, u_B)[1].abs() < SATURATED * strongest_B)).sum())
-    return torch.stack(faint).mean()
+def _saturated(term: PairTerm | PointTerm, plan: TermPlan, of: list[Tensor], share_B: Tensor) -> Tensor:
+    """The part of the batch, of shape (), where the link is flat in every direction that the label asks for."""
+    link = term.link
+    if math.isinf(link.reach):
+        return torch.zeros_like(share_B.sum())
+    flat = []
+    for toward_B, away_B, u_B in zip(plan.toward, plan.away, of, strict=True):
+        pull_B = toward_B.abs() * link.slope(u_B).abs() + away_B.abs() * link.slope(-u_B).abs()
+        flat.append((share_B * (pull_B < SATURATED * link.reach * torch.maximum(toward_B.abs(), away_B.abs()))).sum())
+    return torch.stack(flat).mean()

@@ -20,10 +20,13 @@ Sources: Rafailov et al. 2023 (2305.18290); Azar et al. 2024 (2310.12036); Tang 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from .errors import SpecError
 from .preference_link import Link, Squared
+
+Centre = Literal["zero", "batch", "mismatched"]
+Average = Literal["pairs", "sequences", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class PointTerm:
     weight: float = 1.0
     desirable: float = 1.0
     undesirable: float = 1.0
-    centre: Literal["zero", "batch", "mismatched"] = "zero"
-    average: Literal["pairs", "sequences", "tokens"] = "pairs"
+    centre: Centre = "zero"
+    average: Average = "pairs"
     regress: float | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +109,9 @@ class PointTerm:
         both = (self.desirable, self.undesirable)
         if not all(0 <= number < math.inf for number in both) or both == (0, 0):
             raise SpecError(f"weights {both} of desirable and undesirable sequences must be finite, >= 0 and not both 0")
+        for name, known in (("centre", get_args(Centre)), ("average", get_args(Average))):
+            if getattr(self, name) not in known:
+                raise SpecError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
         if self.average == "tokens" and not self.score.normalised:
             raise SpecError("a mean over tokens needs a length-normalised score; set Score(normalised=True)")
         if self.regress is not None:
