@@ -14,11 +14,11 @@ import numpy as np
 from scipy import optimize
 from scipy.special import logit
 
-from ...solvers.preference_losses import CDPO, DPO, IPO, PreferenceLoss, RobustDPO
+from ...solvers.preference_losses import CDPO, DPO, IPO, ORPO, Hinge, PreferenceLoss, RobustDPO, SimPO
 from ...solvers.preference_optimum import population_optimum
 from .finding import Finding
 from .pair_shape import Shape
-from .pairs import Population, margin_slope, population_slope
+from .pairs import Population, margin_slope, population_slope, population_value
 from .subject import Array, Subject
 
 FAR = 60.0
@@ -81,6 +81,8 @@ def _descend(slope, start: Array) -> tuple[Array, int]:
 def optimum(subject: Subject, shape: Shape, population: Population) -> list[Finding]:
     """The minimiser against the closed form of the loss that the curve names. Raises LossFailure."""
     title = "which optimum its minimiser is"
+    if shape.name == "hinge":
+        return [_linear_program(subject, shape, population)]
     found = minimiser(subject, population)
     policy = found.policy
     details = {"policy": policy, "status": found.status, "reference": population.reference, "matrix": population.oracle.matrix}
@@ -94,7 +96,9 @@ def optimum(subject: Subject, shape: Shape, population: Population) -> list[Find
     findings = []
     if named is not None:
         base = population.reference if shape.uses_reference else np.full(len(policy), 1 / len(policy))
-        closed = population_optimum(population.oracle, population.weights, base, named).policy
+        lengths = np.ones(len(policy)) if isinstance(named, SimPO) else None
+        answer = population_optimum(population.oracle, population.weights, base, named, lengths)
+        closed = answer.policies[0] if len(answer.policies) else np.full(len(policy), np.nan)
         distance = float(np.abs(closed - policy).sum() / 2)
         details |= {"closed_form": closed, "distance": distance}
         which = _IN_WORDS[type(named)]
@@ -108,9 +112,31 @@ def optimum(subject: Subject, shape: Shape, population: Population) -> list[Find
         ranking = _nearest(found.score, population)
         name = min(ranking, key=lambda key: ranking[key])
         exact = ranking[name] < 1e-6
-        verdict = f"{'It is' if exact else 'None of the known; the nearest is'} {name} (misfit of the scores {ranking[name]:.2g})."
+        verdict = f"{'Exactly' if exact else 'None of the known; the nearest is'} {name} (misfit {ranking[name]:.2g})."
         findings.append(Finding("optimum", title, verdict, "note", ranking[name], "misfit", details | {"misfit": ranking}))
     return [*findings, _exploitability(population, policy)]
+
+
+def _linear_program(subject: Subject, shape: Shape, population: Population) -> Finding:
+    """Whether the linear program's solutions for the hinge of that beta minimise the audited loss, against random policies."""
+    base = population.reference if shape.uses_reference else np.full(len(population.reference), 1 / len(population.reference))
+    answer = population_optimum(population.oracle, population.weights, base, Hinge(**shape.parameters))
+    values = [population_value(subject, population, np.log(policy)) for policy in answer.policies]
+    generator = np.random.default_rng(0)
+    others = []
+    for policy in answer.policies:
+        for spread in (1e-3, 0.1, 1.0):
+            nearby = np.log(policy) + spread * generator.normal(size=(8, len(policy)))
+            others += [population_value(subject, population, score) for score in nearby]
+    short = max(max(values) - min(others), float(np.ptp(values)))
+    several = len(answer.policies) > 1
+    unique = "one of several minimisers, so the strength of a preference is lost" if several else "the only minimiser"
+    title, details = "which optimum its minimiser is", {"policies": answer.policies, "status": str(answer.status)}
+    if short < 1e-9:
+        verdict = f"A vertex of the hinge's linear program, {unique}; no policy near or far does better."
+        return Finding("optimum", title, verdict, "note", short, "value lost to other policies", details)
+    verdict = f"Not the linear program of the hinge, as its curve would have it: other policies are better by {short:.2g}."
+    return Finding("optimum", title, verdict, "bad", short, "value lost to other policies", details)
 
 
 _IN_WORDS = {
@@ -118,12 +144,13 @@ _IN_WORDS = {
     CDPO: "The KL-regularised optimum of the Bradley-Terry reward fitted to labels flipped at the loss's rate",
     RobustDPO: "The KL-regularised optimum of the Bradley-Terry reward of the labels with the flips taken out",
     IPO: "The optimum of IPO, the solution of the Laplacian system of preferences themselves",
+    SimPO: "The optimum of SimPO for responses of one length",
 }
 
 
 def _closed_form(shape: Shape) -> PreferenceLoss | None:
     """The solver's loss of that name and those parameters."""
-    kinds = {"DPO": DPO, "cDPO": CDPO, "robust DPO": RobustDPO, "IPO": IPO}
+    kinds = {"DPO": DPO, "cDPO": CDPO, "robust DPO": RobustDPO, "IPO": IPO, "SimPO": SimPO}
     return kinds[shape.name](**shape.parameters) if shape.name in kinds else None
 
 
@@ -138,19 +165,36 @@ def _nearest(score: Array, population: Population) -> dict[str, float]:
             shape = np.log(population_optimum(population.oracle, population.weights, base, loss).policy / base)
             shape = shape - shape.mean()
             scale = own @ shape / max(shape @ shape, 1e-300)
-            found[f"{what} {name}"] = float(np.linalg.norm(own - scale * shape) / max(np.linalg.norm(own), 1e-300))
+            sign = "" if scale > 0 else ", the wrong way round"
+            found[f"{what} {name}{sign}"] = float(np.linalg.norm(own - scale * shape) / max(np.linalg.norm(own), 1e-300))
+    weight = optimize.minimize_scalar(lambda log: _orpo_distance(score, population, log), bounds=(-6, 4), method="bounded")
+    found[f"the optimum of ORPO of weight {np.exp(weight.x):.4g}"] = _orpo_distance(score, population, float(weight.x))
     return found
+
+
+def _orpo_distance(score: Array, population: Population, log_weight: float) -> float:
+    """Total variation from ORPO's optimum of weight e^log_weight."""
+    answer = population_optimum(population.oracle, population.weights, population.reference, ORPO(float(np.exp(log_weight))))
+    own = np.exp(score - np.logaddexp.reduce(score))
+    return min((float(np.abs(policy - own).sum() / 2) for policy in answer.policies), default=1.0)
 
 
 def _exploitability(population: Population, policy: Array) -> Finding:
     """How far another response beats the minimiser, with preferences that go round in a circle."""
     win, start = population.oracle.win_rate(policy), population.oracle.win_rate(population.reference)
     gap, before = float(win.max() - 0.5), float(start.max() - 0.5)
+    cycle = "Preferences here go round in a circle" if _has_cycle(population.oracle.matrix) else "Preferences here have no cycle"
     verdict = (
-        f"Preferences here contain a cycle; the minimiser can be beaten with probability {0.5 + gap:.3f} by a single response "
+        f"{cycle}; the minimiser can be beaten with probability {0.5 + gap:.3f} by a single response "
         f"(the reference with {0.5 + before:.3f}; a Nash policy with 0.5)."
     )
     return Finding("intransitivity", "intransitive preferences", verdict, "note", gap, "exploitability", {"reference": before})
+
+
+def _has_cycle(matrix: Array) -> bool:
+    """Whether some three responses beat one another in a circle; a tournament with any cycle has one of three."""
+    beats = matrix > 0.5
+    return bool(np.trace(np.linalg.matrix_power(beats.astype(np.int64), 3)) > 0)
 
 
 PROBABILITIES = np.array([0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
@@ -171,6 +215,9 @@ def noise(subject: Subject) -> Finding:
             scale = inner @ shapes[name] / (shapes[name] @ shapes[name])
             told = f"The optimal margin is {scale:.5g} times {name}. "
             details["law"] = {"name": name, "scale": float(scale)}
+    if margins[-1] == -np.inf:
+        verdict = f"{told}The rejected response wins without end: the margin runs to minus infinity."
+        return Finding("noise", title, verdict, "bad", float("-inf"), "margin at p = 1", details)
     if not finite[-1]:
         verdict = f"{told}A preference without noise drives the margin to infinity: no regularisation holds it, whatever the coefficient."
         return Finding("noise", title, verdict, "note", float("inf"), "margin at p = 1", details)
@@ -181,10 +228,15 @@ def noise(subject: Subject) -> Finding:
 def _best_margin(subject: Subject, share: float) -> float:
     """The margin at which the two-response loss has its least stationary point, infinite where it falls for ever."""
     grid = np.linspace(-20.0, 200.0, 441)
-    slope = margin_slope(subject, grid, share)
+    with np.errstate(invalid="ignore"):
+        slope = margin_slope(subject, grid, share)
+    known = np.isfinite(slope)
+    known[: int(np.argmax(known))] = True
+    end = len(grid) if known.all() else int(np.argmin(known))
+    grid, slope = grid[:end], slope[:end]
     up = np.flatnonzero((slope[:-1] < 0) & (slope[1:] >= 0))
     if not len(up):
-        return float("inf") if slope[-1] <= 0 else float("-inf")
+        return float("inf") if slope[np.flatnonzero(slope)[-1] if slope.any() else -1] <= 0 else float("-inf")
     k = int(up[0])
     if slope[k + 1] == 0 and abs(slope[k]) < 1e-12 * np.abs(slope).max():
         return float("inf")  # an exponential tail that underflowed

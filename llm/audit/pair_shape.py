@@ -49,26 +49,24 @@ class Shape:
 
 def look(subject: Subject, generator: np.random.Generator) -> Shape:
     """The shape of a loss, from random pairs and from a curve. Raises LossFailure."""
-    logp, ref = -generator.exponential(2.0, (4, 20)) - 0.5, None
-    ref = logp[2:]
-    here = subject.weights(single(*logp[:2], *ref))[:, :, 0]
+    policy, ref, other = -generator.exponential(3.0, (3, 2, 40)) - 0.5
+    shift = -generator.exponential(2.0, (2, 40))
+    here, elsewhere, moved, together = (
+        subject.weights(single(*pair, *base))[:, :, 0]
+        for pair, base in ((policy, ref), (policy, other), (policy + shift, ref + shift), (policy + shift[0], ref))
+    )
     size = max(float(np.abs(here).max()), 1e-300)
-    together = subject.weights(single(*(logp[:2] - 0.7), *ref))[:, :, 0]
-    elsewhere = subject.weights(single(*logp[:2], *(ref - np.array([[0.9], [0.2]]))))[:, :, 0]
     uses_reference = bool(np.abs(elsewhere - here).max() > 1e-7 * size)
-    both = subject.weights(single(*(logp[:2] - 0.7), *(ref - np.array([[1.1], [0.3]]))))[:, :, 0]
-    shifted = subject.weights(single(logp[0] + 0.8, logp[1], ref[0] + 0.8, ref[1]))[:, :, 0]
     opposed = np.abs(here.sum(axis=1)).max() < 1e-7 * size
-    margin_only = bool(opposed and np.abs(together - here).max() < 1e-7 * size and np.isfinite(both).all())
-    if uses_reference:
-        margin_only = margin_only and bool(np.abs(shifted - here).max() < 1e-7 * size)
-    slope = -subject.weights(single(MARGINS / 2 - 8.0, -MARGINS / 2 - 8.0, np.full(97, -8.0), np.full(97, -8.0)))[:, 0, 0]
+    apart = np.abs(together - here).max() if not uses_reference else max(np.abs(together - here).max(), np.abs(moved - here).max())
+    margin_only = bool(opposed and apart < 1e-7 * size)
+    slope = _slope_at(subject, MARGINS)
     if not margin_only or not np.isfinite(slope).all():
         return Shape(margin_only, uses_reference, slope)
-    return _named(slope, uses_reference)
+    return _named(subject, slope, uses_reference)
 
 
-def _named(slope: Array, uses_reference: bool) -> Shape:
+def _named(subject: Subject, slope: Array, uses_reference: bool) -> Shape:
     """The first of the known curves that fits."""
     m, found = MARGINS, []
     for name, curve, start in _CURVES:
@@ -84,31 +82,42 @@ def _named(slope: Array, uses_reference: bool) -> Shape:
             parameters = np.exp(best.x)
             shape = curve(m, *parameters)
             found.append((float(np.linalg.norm(best.fun)), name, parameters, float(slope @ shape / (shape @ shape))))
-        if min(found)[0] < NAMED:
+        if min(entry[0] for entry in found) < NAMED:
             break
     line = np.polyfit(m, slope, 1)
     off = float(np.linalg.norm(np.polyval(line, m) - slope) / max(np.linalg.norm(slope), 1e-300))
     if off < NAMED and line[0] > 0 and line[1] < 0:
         return Shape(True, uses_reference, slope, "IPO", {"tau": -line[0] / (2 * line[1])}, line[0] / 2, off)
-    hinge = _hinge(slope)
+    hinge = _hinge(subject, slope)
     if hinge is not None:
         return Shape(True, uses_reference, slope, "hinge", {"beta": hinge}, -slope[0] / hinge, 0.0)
     misfit, name, parameters, scale = min(found, key=lambda entry: entry[0])
-    named = name if misfit < NAMED and scale > 0 else None
+    sane = scale > 0 and (name not in _FLIPPED or parameters[1] < 0.5)
+    named = name if misfit < NAMED and sane else None
     keys = {"DPO": ("beta",), "cDPO": ("beta", "flip"), "robust DPO": ("beta", "flip"), "SimPO": ("beta", "gamma")}[name]
     return Shape(True, uses_reference, slope, named, dict(zip(keys, map(float, parameters), strict=True)), scale, misfit)
 
 
-def _hinge(slope: Array) -> float | None:
-    """beta of a curve that is constant up to some margin and zero from there on, as well as the grid can tell."""
+def _hinge(subject: Subject, slope: Array) -> float | None:
+    """beta of a curve that is constant up to some margin and zero from there on; the edge by bisection."""
     on = slope < 0
     last = int(on.sum())
-    if not 0 < last < len(slope) or on[last:].any() or np.ptp(slope[:last]) > 1e-9 * abs(slope[0]):
+    if not 0 < last < len(slope) or on[last:].any() or slope[last:].any() or np.ptp(slope[:last]) > 1e-9 * abs(slope[0]):
         return None
-    edge = MARGINS[last - 1 : last + 1].mean()
-    return float(1 / edge) if edge > 0 else None
+    low, high = float(MARGINS[last - 1]), float(MARGINS[last])
+    for _ in range(50):
+        middle = (low + high) / 2
+        falls = _slope_at(subject, np.array([middle]))[0] < 0
+        low, high = (middle, high) if falls else (low, middle)
+    return float(1 / high) if high > 0 else None
 
 
+def _slope_at(subject: Subject, margin: Array) -> Array:
+    """f' of pairs that far apart, (K,), responses of about e^-8 and a reference that holds them equal."""
+    return -subject.weights(single(margin / 2 - 8.0, -margin / 2 - 8.0, np.array(-8.0), np.array(-8.0)))[:, 0, 0]
+
+
+_FLIPPED = ("cDPO", "robust DPO")
 _CURVES = (
     ("DPO", lambda m, beta: -beta * expit(-beta * m), ()),
     ("SimPO", lambda m, beta, gamma: -beta * expit(gamma - beta * m), (0.5,)),
@@ -164,6 +173,9 @@ def direction(subject: Subject, generator: np.random.Generator) -> Finding:
     lead = weight[:, 0] - weight[:, 1]
     share = float((lead > 0).mean())
     title = "direction"
+    if not weight.any():
+        verdict = "A pair by itself gives no gradient: whatever is learnt comes from other pairs of the batch."
+        return Finding("direction", title, verdict, "bad", 0.0, "weight")
     if (lead >= 0).all() and (lead > 0).any():
         return Finding("direction", title, "The chosen response gains on the rejected one.", "good", share, "share of pairs")
     if share < 0.1:

@@ -81,6 +81,15 @@ def population_slope(subject: Subject, population: Population, score: Array) -> 
     return slope
 
 
+def population_value(subject: Subject, population: Population, score: Array) -> float:
+    """L at scores (n,), pair by pair. Raises LossFailure."""
+    wins, logp = population.wins, score - np.logaddexp.reduce(score)
+    ref = np.log(population.reference)
+    i, j = np.nonzero(wins)
+    pairs = single(logp[i], logp[j], ref[i], ref[j])
+    return float(sum(wins[i[k], j[k]] * subject.evaluate(pairs, k)[0] for k in range(len(pairs))))
+
+
 def margin_slope(subject: Subject, margin: Array, share: float, base: float = 0.0) -> Array:
     """dL/dm of two responses of equal reference, K margins m = log(pi_1 / pi_2) + base, the first preferred with that share."""
     logp_1, logp_2 = -np.logaddexp(0, -margin), -np.logaddexp(0, margin)

@@ -17,7 +17,7 @@ from .loss_audit import name_of
 from .pairs import Pairs, Population, single
 from .subject import Loss, Subject, resolve
 
-ANNOTATORS = np.array([[2.0, 1.0, 0.0, 0.5], [0.0, 2.0, 1.0, 0.5], [1.0, 0.0, 2.0, 0.5]])
+ANNOTATORS = np.array([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.0, 1.0]])
 """Rewards (3, 4) of three annotators whose majority goes round in a circle."""
 
 
@@ -100,6 +100,8 @@ def _asked(subject: Subject, population: Population, generator: np.random.Genera
     except LossFailure as failure:
         return [*found, Finding("margin", "what it looks at in a pair", f"Could not be found out: {failure}.", "bad")]
     ask("direction", "direction", lambda: pair_shape.direction(subject, generator))
+    if found[-1].quantity == "weight":
+        return found
     ask("margin", "what it looks at in a pair", lambda: pair_shape.margin_curve(shape))
     ask("optimum", "which optimum its minimiser is", lambda: pair_rest.optimum(subject, shape, population))
     ask("noise", "noise, and preferences without any", lambda: pair_rest.noise(subject))
