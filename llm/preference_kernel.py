@@ -14,7 +14,7 @@ Diagnostics are means over the pairs (of a slice of a plan: its part of the mean
     margin                m in the label's direction
     chosen_logp, rejected_logp                mean log pi
     chosen_log_ratio, rejected_log_ratio      mean log pi/q, where the batch has a reference
-    saturated             share of pairs where f is flat, its slope under one per cent of the steepest whichever way the label points
+    saturated             share of pairs where f is flat: its slope is under one per cent of the steepest, both ways
     chosen_raised         share of pairs whose own weight on the chosen sequence is positive
     net_weight            sum of all weights: 0 for a pure contrast of sums, which leaves the common level of a pair to chance
     centre                KTO's z
@@ -73,7 +73,7 @@ def per_token(weight_B: Tensor, mask_BT: Tensor) -> Tensor:
 def as_preference_loss(spec: PreferenceSpec) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
     """`loss(logp_chosen_B, logp_rejected_B, ref_chosen_B, ref_rejected_B, length_chosen_B, length_rejected_B) -> ()`.
 
-    Labels are hard. The signature knows one reference: it stands for the previous iterate too, as in the first iteration of self-play.
+    Labels are hard. The signature knows one reference, which stands for the previous iterate too, as when self-play begins.
     Raises SpecError when the spec uses rewards, win rates or mismatched sequences, which the signature does not carry.
     """
     lacking = spec.uses & {"win", "reward", "mismatched"}
