@@ -149,7 +149,7 @@ class Ball(AmbiguitySet):
 
     def violation(self, nominal: np.ndarray, row: np.ndarray) -> float:
         """How far a row (n,) is outside the ball round a nominal row (n,)."""
-        beyond = self.distance(nominal, np.maximum(row, 0.0)) - self.radius
+        beyond = self.distance(nominal, np.maximum(row, 0.0)) - self.radius if self.radius < np.inf else 0.0
         return float(max(beyond, -row.min(), abs(row.sum() - nominal.sum()), 0.0))
 
 

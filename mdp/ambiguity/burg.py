@@ -20,20 +20,21 @@ O(n) an iteration, about ten of them (Wiesemann, Kuhn and Rustem 2013; Ho, Petri
 derived here).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import math
 
 import numba
 import numpy as np
 
 from .ambiguity_set import Ball
 from .root import next_guess
-from .rounding import SUM_ERROR, UNIT_ROUNDOFF, defect, dot, low_dot, repaired, total, up
+from .rounding import SUM_ERROR, UNIT_ROUNDOFF, defect, dot, high_dot, low_dot, repaired, total, up
 
 SMALLEST = -600.0
 """log g below which g is not represented."""
+LEAST = 5e-324
+"""What a probability is that must be positive and underflows."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Burg(Ball):
         """sum nominal log(nominal / row) of two rows (n,)."""
         used = nominal > 0
         with np.errstate(divide="ignore"):
-            return float((nominal[used] * np.log(nominal[used] / row[used])).sum())
+            return float(nominal[used] @ (np.log(nominal[used]) - np.log(row[used])))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -69,7 +70,7 @@ def bend(gap, d, pbar, mass, p):
     scale, lost = mass / weight, shortfall / mass
     for i in range(len(d)):
         spread += pbar[i] * (p[i] * (d[i] / gap) - lost) ** 2
-        p[i] *= pbar[i] * scale
+        p[i] = max(p[i] * pbar[i] * scale, LEAST) if pbar[i] > 0.0 else 0.0
         value += p[i] * d[i]
     log_ratio = math.log1p(-lost) if lost < 0.5 else math.log(weight / mass)
     return value, max(0.0, logs + mass * log_ratio), scale * spread, weight / (mass * gap)
@@ -100,9 +101,9 @@ def _beyond(d, pbar, mass, radius, p):
     value, receiver, count = 0.0, np.argmin(d), 0.0
     for i in range(len(d)):
         if d[i] == 0.0:
-            p[i] = w * (pbar[i] / on) if on > 0.0 else 0.0
+            p[i] = w * (pbar[i] / on) if pbar[i] > 0.0 else 0.0
         else:
-            p[i] = c * (pbar[i] / d[i]) if pbar[i] > 0.0 else 0.0
+            p[i] = max(c * (pbar[i] / d[i]), LEAST) if pbar[i] > 0.0 else 0.0
             value += p[i] * d[i]
             count += p[i]
     if on == 0.0:
@@ -189,6 +190,9 @@ def low_bound(log_gap, d, pbar, mass, radius, work):
 def bounds(log_gap, d, pbar, mass, radius, p, work):
     """Bounds on the least p.d, from a gap and the row found."""
     high = repaired(p, pbar, d, radius, high_distance(p, pbar))
+    # s pbar and the rest on the least entry: no further than m log(1 / s) from pbar.
+    share = math.exp(-radius / (mass * (1 + 2 * SUM_ERROR))) * (1 + SUM_ERROR * (1 + min(radius, 1e3))) + 1e-300
+    high = min(high, up(high_dot(pbar, d) * share))
     if np.isnan(log_gap):
         return (low_dot(pbar, d) if radius == 0.0 else 0.0), high
     return low_bound(log_gap, d, pbar, mass, radius, work), high

@@ -15,10 +15,9 @@ sorted row (West 1979 for mu and S). O(n log n), exact. For every level a and nu
 and the best is the mean, c = pbar.y / m (Ho, Petrik and Wiesemann, NeurIPS 2022; Duchi and Namkoong 2019).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import math
 
 import numba
 import numpy as np
@@ -99,6 +98,9 @@ def solve(d, pbar, mass, radius, p, work, order):
     # 1 / P = 1 / m exactly when everything is below: subtract before dividing.
     excess = radius / mass + (weight[place] - mass) / mass * (1.0 + radius / mass) if place < n - 1 else radius / mass
     level = mean[place] + math.sqrt(deviation[place] / (weight[place] * excess))
+    if not level < 1e140:
+        p[:] = pbar
+        return dot(p, d), np.inf
     cut(level, d, pbar, mass, p)
     return dot(p, d), level
 

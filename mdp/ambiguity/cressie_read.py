@@ -11,10 +11,9 @@ inequality with 1/k + 1/k' = 1, every level a gives
 O(n) an iteration, about ten of them (Cressie and Read 1984; Duchi and Namkoong 2019).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import math
 
 import numba
 import numpy as np
@@ -88,7 +87,7 @@ def cut(level, d, pbar, mass, k, p):
             room = 1.0 - d[i] / level
             full += pbar[i] * (1.0 + p[i]) * room
             flat += pbar[i] * (1.0 + p[i]) / room
-        distance += pbar[i] * excess((p[i] + lost) / weight, k)
+        distance += pbar[i] * excess(max(-1.0, (p[i] + lost) / weight), k)
         p[i] = pbar[i] * ((1.0 + p[i]) / weight)
         value += p[i] * d[i]
     power = mass + k * (k - 1.0) * distance
@@ -154,7 +153,13 @@ def high_distance(p, pbar, k):
         if abs(x) * k < 1e-3:
             error = abs(x * k) ** 4 * x * x + 64 * UNIT_ROUNDOFF * term
         else:
-            error = 16 * UNIT_ROUNDOFF * (k + 4.0) * ((1.0 + x) ** k * (1.0 + abs(math.log(max(1.0 + x, 1e-3)))) + 2 * k) / (k - 1.0)
+            error = (
+                16
+                * UNIT_ROUNDOFF
+                * (k + 4.0)
+                * ((1.0 + x) ** k * (1.0 + abs(math.log(max(1.0 + x, 1e-3)))) + 2 * k)
+                / (k - 1.0)
+            )
         result += pbar[i] * (max(0.0, term) + error)
     ratio = (p[at] + off) / pbar[at]
     result += off * (ratio ** (k - 1.0) + 1.0) / (k - 1.0) * (1 + SUM_ERROR * (k + 2))

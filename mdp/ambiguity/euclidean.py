@@ -5,7 +5,7 @@ r"""Balls in the Euclidean norm.
 The worst row is the projection of pbar - t z onto the simplex of mass m, for some t >= 0. While the entries I stay positive and
 the others, of nominal mass B and sum of squares C, are empty,
 
-    p_i = pbar_i - t (z_i - nu),   nu = mean_I z - B / (t |I|),   |p - pbar|^2 = t^2 sum_I (z_i - mean_I z)^2 + B^2 / |I| + C,
+    p_i = pbar_i - t (z_i - nu),   nu = mean_I z + B / (t |I|),   |p - pbar|^2 = t^2 sum_I (z_i - mean_I z)^2 + B^2 / |I| + C,
 
 which gives t from psi at once: find I for t, then t for I, until I stays (Newton's method on a piecewise linear function of
 t^2, kept in a bracket). Where psi reaches the projection of pbar on the face argmin z, the value is m min z. For every y <= z
@@ -15,10 +15,9 @@ t^2, kept in a bracket). Where psi reaches the projection of pbar on the face ar
 and y_i = min(z_i, nu + pbar_i / t) attains it. O(n) a step and a few steps.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import math
 
 import numba
 import numpy as np
@@ -61,7 +60,7 @@ def project(t, d, pbar, p):
         shift = lost / count
         changed = False
         for i in range(n):
-            if p[i] > 0.0 and pbar[i] - t * (d[i] - mean) - shift <= 0.0 and count > 1:
+            if p[i] > 0.0 and pbar[i] - t * (d[i] - mean) + shift <= 0.0 and count > 1:
                 p[i] = 0.0
                 changed = True
         if not changed:
@@ -70,10 +69,10 @@ def project(t, d, pbar, p):
     for i in range(n):
         if p[i] > 0.0:
             slope += (d[i] - mean) ** 2
-            p[i] = max(0.0, pbar[i] - t * (d[i] - mean) - shift)
+            p[i] = max(0.0, pbar[i] - t * (d[i] - mean) + shift)
         else:
             offset += pbar[i] * pbar[i]
-    return mean - shift / t, slope, offset
+    return mean + shift / t, slope, offset
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -15,10 +15,9 @@ A row inside the box whose mass is off by e has a neighbour of mass m inside it,
 more than |e| max d: that closes the enclosure.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import math
 
 import numba
 import numpy as np

@@ -14,10 +14,9 @@ With kappa = -log alpha, sigma is the entropic value at risk. O(n) an iteration,
 El Ghaoui 2005; Hu and Hong 2013).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import math
 
 import numba
 import numpy as np

@@ -43,7 +43,9 @@ class Scenarios(AmbiguitySet):
     def entries(self, nominal: np.ndarray) -> np.ndarray:
         """The rows, (k, n). Raises ModelError when their length is not that of the nominal row (n,)."""
         if self.rows.shape[1] != len(nominal):
-            raise ModelError(f"rows have {self.rows.shape[1]} entries and the nominal row {len(nominal)}; give the same successors")
+            raise ModelError(
+                f"rows have {self.rows.shape[1]} entries and the nominal row {len(nominal)}; give the same successors"
+            )
         return self.rows
 
     def violation(self, nominal: np.ndarray, row: np.ndarray) -> float:

@@ -5,12 +5,15 @@ Nothing here shares code with the kernels. `SETS` is the register: what stands i
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import cvxpy as cp
+import flint
 import numpy as np
 from banach.mdp import ambiguity
 from banach.mdp.ambiguity import AmbiguitySet
@@ -68,14 +71,16 @@ def variation(budget: Fraction, nominal: Row, z: Row) -> Fraction:
     """The dual of total variation at each of its breakpoints."""
     least = min(z)
     return max(
-        sum(b * min(v, theta) for b, v in zip(nominal, z, strict=True)) - (theta - least) * min(budget, Fraction(4)) for theta in z
+        sum(b * min(v, theta) for b, v in zip(nominal, z, strict=True)) - (theta - least) * min(budget, Fraction(4))
+        for theta in z
     )
 
 
 def box(lower: Row, upper: Row, mass: Fraction, z: Row) -> Fraction:
     """The dual of a box at each of its breakpoints."""
     return max(
-        mass * theta + sum(low * max(v - theta, 0) - high * max(theta - v, 0) for low, high, v in zip(lower, upper, z, strict=True))
+        mass * theta
+        + sum(low * max(v - theta, 0) - high * max(theta - v, 0) for low, high, v in zip(lower, upper, z, strict=True))
         for theta in z
     )
 
@@ -139,6 +144,172 @@ def exact_scenarios(ambiguity_set, nominal, z):
     return (min(sum(x * v for x, v in zip(fractions(row), z, strict=True)) for row in ambiguity_set.rows),) * 2
 
 
+def exact_wasserstein(ambiguity_set, nominal, z):
+    nominal, z, keep = narrowed(ambiguity_set, nominal, z)
+    n, cost = len(z), [fractions(row) for row in ambiguity_set.metric[np.ix_(keep, keep)]]
+    radius, prices = Fraction(min(ambiguity_set.radius, 1e6)), {Fraction(0)}
+    for i, j, k in itertools.product(range(n), repeat=3):
+        if cost[i][j] != cost[i][k]:
+            prices.add((z[j] - z[k]) / (cost[i][k] - cost[i][j]))
+
+    def dual(price):
+        return sum(b * min(z[j] + price * cost[i][j] for j in range(n)) for i, b in enumerate(nominal)) - price * radius
+
+    return (max(dual(price) for price in prices if price >= 0),) * 2
+
+
+def rational(ball: flint.arb) -> Fraction:
+    """An exact ball, as a Fraction."""
+    mantissa, exponent = ball.mid().man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def ball(x: Fraction) -> flint.arb:
+    return flint.arb(x.numerator) / flint.arb(x.denominator)
+
+
+def smooth(radius: Fraction, path, dual, nominal: Row, z: Row) -> tuple[Fraction, Fraction]:
+    """Bounds of sigma by bisection on nature's path in balls of arb.
+
+    path(x) -> (value, distance) and dual(x) -> a lower bound of the value, of normal form, for a parameter x on a log scale;
+    the distance increases in x and a row at a distance below the radius proves the upper bound.
+    """
+    least, mass = min(z), sum(nominal)
+    low, high = Fraction(-1300), Fraction(10**6)
+    while high - low > Fraction(1, 2**150):
+        middle = (low + high) / 2
+        if path(ball(middle))[1] <= ball(radius):
+            low = middle
+        else:
+            high = middle
+    below, above = dual(ball(low)).lower(), path(ball(low))[0].upper()
+    return mass * least + max(Fraction(0), rational(below)), mass * least + rational(above)
+
+
+def precise(decide):
+    """Run with bits enough for the radius at hand: distances are quadratic in what is summed."""
+
+    def run(ambiguity_set, nominal, z):
+        nominal, z, _ = narrowed(ambiguity_set, nominal, z)
+        before = flint.ctx.prec
+        radius = min(ambiguity_set.radius, 1e6)
+        flint.ctx.prec = 600 + (int(3 * max(0.0, -math.log2(radius))) if radius else 0)
+        try:
+            nominal_value = sum(b * v for b, v in zip(nominal, z, strict=True))
+            if radius == 0 or max(z) == min(z):
+                return nominal_value, nominal_value
+            return decide(ambiguity_set, Fraction(radius), nominal, z)
+        finally:
+            flint.ctx.prec = before
+
+    return run
+
+
+@precise
+def exact_kl(ambiguity_set, radius, nominal, z):
+    mass, least = sum(nominal), min(z)
+    m, d, b = ball(mass), [ball(v - least) for v in z], [ball(x) for x in nominal]
+    kept = ball(sum(x for x, v in zip(nominal, z, strict=True) if v == least))
+    if not ball(radius) < m * (m / kept).log():
+        return mass * least, mass * least
+
+    def partition(tilt):
+        weights = [x * (-tilt * v).exp() for x, v in zip(b, d, strict=True)]
+        total = sum(weights)
+        return sum(w * v for w, v in zip(weights, d, strict=True)) / total * m, (total / m).log()
+
+    def path(x):
+        value, log = partition(x.exp())
+        return value, -x.exp() * value - m * log
+
+    def dual(x):
+        return -(ball(radius) + m * partition(x.exp())[1]) / x.exp()
+
+    return smooth(radius, path, dual, nominal, z)
+
+
+@precise
+def exact_burg(ambiguity_set, radius, nominal, z):
+    mass, least = sum(nominal), min(z)
+    m, d, b = ball(mass), [ball(v - least) for v in z], [ball(x) for x in nominal]
+    shifted = sum(x * v for x, v in zip(b, d, strict=True))
+    if radius > 10**4:
+        return mass * least, mass * least + rational((shifted * (-ball(radius) / m).exp()).upper())
+    used = [(x, v) for x, v in zip(b, d, strict=True) if x > 0]
+    if all(v > 0 for _, v in used):
+        logs = sum(x * v.log() for x, v in used)
+        if logs + m * (sum(x / v for x, v in used) / m).log() <= ball(radius):
+            value = m * ((logs - ball(radius)) / m).exp()
+            return mass * least + rational(value.lower()), mass * least + rational(value.upper())
+    if not any(v > 0 for _, v in used):
+        return mass * least, mass * least
+
+    def path(x):
+        gap = (-x).exp()
+        scale = m / sum(w / (v + gap) for w, v in used)
+        value = sum(scale * w * v / (v + gap) for w, v in used)
+        return value, sum(w * ((v + gap) / scale).log() for w, v in used)
+
+    def dual(x):
+        gap = (-x).exp()
+        return m * (((sum(w * (v + gap).log() for w, v in used) - ball(radius)) / m).exp() - gap)
+
+    return smooth(radius, path, dual, nominal, z)
+
+
+def exact_power(order_of, radius_of):
+    @precise
+    def decide(ambiguity_set, radius, nominal, z):
+        k, radius = Fraction(order_of(ambiguity_set)), radius_of(radius)
+        mass, least = sum(nominal), min(z)
+        m, d, b, order = ball(mass), [ball(v - least) for v in z], [ball(x) for x in nominal], ball(k)
+        most = m + order * (order - 1) * ball(radius)
+        kept = ball(sum(x for x, v in zip(nominal, z, strict=True) if v == least))
+        if not most < m**order * kept ** (1 - order):
+            return mass * least, mass * least
+        conjugate = order / (order - 1)
+
+        def rooms(x):
+            level = (-x).exp()
+            return [(w, v, level - v) for w, v in zip(b, d, strict=True) if level > v]
+
+        def path(x):
+            weights = [(w * room ** (1 / (order - 1)), w, v) for w, v, room in rooms(x)]
+            scale = m / sum(weight for weight, _, _ in weights)
+            power = sum(w * (scale * weight / w) ** order for weight, w, _ in weights)
+            return sum(scale * weight * v for weight, _, v in weights), (power - m) / (order * (order - 1))
+
+        def dual(x):
+            norm = sum(w * room**conjugate for w, _, room in rooms(x)) ** (1 / conjugate)
+            return m * (-x).exp() - most ** (1 / order) * norm
+
+        return smooth(radius, path, dual, nominal, z)
+
+    return decide
+
+
+@precise
+def exact_euclidean(ambiguity_set, radius, nominal, z):
+    """The least value over the faces of the simplex on which the ball's own minimiser is nonnegative."""
+    n, found = len(z), []
+    for size in range(1, n + 1):
+        for face in itertools.combinations(range(n), size):
+            out = [nominal[i] for i in range(n) if i not in face]
+            lost = sum(out, Fraction(0))
+            left = radius**2 - lost**2 / size - sum((x**2 for x in out), Fraction(0))
+            mean = sum(z[i] for i in face) / size
+            spread = sum((z[i] - mean) ** 2 for i in face)
+            if left < 0:
+                continue
+            centre = [nominal[i] + lost / size for i in face]
+            step = (ball(left) / ball(spread)).sqrt() if spread else ball(Fraction(0))
+            row = [ball(c) - step * ball(z[i] - mean) for c, i in zip(centre, face, strict=True)]
+            if all(x > -(flint.arb(2) ** -400) for x in row):
+                at_centre = sum(c * z[i] for c, i in zip(centre, face, strict=True))
+                found.append(at_centre - rational((ball(left) * ball(spread)).sqrt()))
+    return (min(found),) * 2
+
+
 def weights_of(n: int, side: int) -> np.ndarray:
     return np.random.default_rng(side).choice([0.25, 0.5, 1.0, 1.0, 2.0, 3.7], n)
 
@@ -157,6 +328,30 @@ def scenarios_at(strength, nominal, side, support):
 def define_scenarios(p, b, s):
     mixture = cp.Variable(len(s.rows), nonneg=True)
     return [p == mixture @ s.rows, cp.sum(mixture) == 1]
+
+
+def order_of(side: int) -> float:
+    return [1.5, 2.0, 3.0][side % 3]
+
+
+def metric_of(n: int, side: int) -> np.ndarray:
+    metric = np.random.default_rng(side).choice([0.5, 1.0, 1.0, 2.0, 3.3], (n, n))
+    return metric * (1 - np.eye(n))
+
+
+def define_burg(p, b, s):
+    used = np.flatnonzero(b)
+    return [-b[used] @ cp.log(p[used]) <= s.radius - b[used] @ np.log(b[used])]
+
+
+def define_power(p, b, k, radius):
+    used = np.flatnonzero(b)
+    return [b[used] @ cp.power(cp.multiply(p[used], 1 / b[used]), k) <= b.sum() + k * (k - 1) * radius]
+
+
+def define_wasserstein(p, b, s):
+    plan = cp.Variable((len(b), len(b)), nonneg=True)
+    return [cp.sum(plan, axis=1) == b, cp.sum(plan, axis=0) == p, cp.sum(cp.multiply(plan, s.metric)) <= s.radius]
 
 
 SETS = [
@@ -211,4 +406,49 @@ SETS = [
         1.0,
     ),
     Registered("Scenarios", scenarios_at, define_scenarios, exact_scenarios, 1.0),
+    Registered(
+        "L2",
+        lambda s, b, side, support: ambiguity.L2(s, support=support),
+        lambda p, b, s: [cp.norm2(p - b) <= s.radius],
+        exact_euclidean,
+        2.0,
+    ),
+    Registered(
+        "KL",
+        lambda s, b, side, support: ambiguity.KL(s, support=support),
+        lambda p, b, s: [cp.sum(cp.kl_div(p[np.flatnonzero(b)], b[np.flatnonzero(b)])) <= s.radius],
+        exact_kl,
+        5.0,
+        dominated=True,
+    ),
+    Registered(
+        "Burg",
+        lambda s, b, side, support: ambiguity.Burg(s, support=support),
+        define_burg,
+        exact_burg,
+        100.0,
+    ),
+    Registered(
+        "ChiSquare",
+        lambda s, b, side, support: ambiguity.ChiSquare(s, support=support),
+        lambda p, b, s: define_power(p, b, 2.0, s.radius / 2),
+        exact_power(lambda s: 2.0, lambda radius: radius / 2),
+        40.0,
+        dominated=True,
+    ),
+    Registered(
+        "CressieRead",
+        lambda s, b, side, support: ambiguity.CressieRead(s, order_of(side), support=support),
+        lambda p, b, s: define_power(p, b, s.order, s.radius),
+        exact_power(lambda s: s.order, lambda radius: radius),
+        300.0,
+        dominated=True,
+    ),
+    Registered(
+        "Wasserstein",
+        lambda s, b, side, support: ambiguity.Wasserstein(s, metric_of(len(b), side), support=support),
+        define_wasserstein,
+        exact_wasserstein,
+        10.0,
+    ),
 ]

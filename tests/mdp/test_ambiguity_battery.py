@@ -56,7 +56,7 @@ def test_every_public_set_is_in_the_battery():
 
 @every_set
 @battery
-@given(row=rows(max_entries=5), strength=strengths)
+@given(row=rows(max_entries=5), strength=st.one_of(st.sampled_from([0.01, 0.1, 0.5]), st.floats(0.01, 2)))
 def test_sigma_is_what_the_definition_says(registered, row, strength):
     nominal, value, side, support = row
     ambiguity_set = registered.at(strength, nominal, side, support)
@@ -67,7 +67,9 @@ def test_sigma_is_what_the_definition_says(registered, row, strength):
 
 @every_set
 @battery
-@given(row=rows(), strength=anything, scale=st.sampled_from([1.0, 1e-200, 1e-9, 1e12, 1e250]), shift=st.sampled_from([0.0, 1e9]))
+@given(
+    row=rows(), strength=anything, scale=st.sampled_from([1.0, 1e-200, 1e-9, 1e12, 1e250]), shift=st.sampled_from([0.0, 1e9])
+)
 def test_the_enclosure_contains_the_exact_value(registered, row, strength, scale, shift):
     nominal, value, side, support = row
     value = value * scale + shift
@@ -134,7 +136,9 @@ def test_sigma_scales_and_moves_with_the_values(registered, row, strength, scale
     nominal, value, side, support = row
     ambiguity_set = registered.at(strength, nominal, side, support)
     moved = sigma(ambiguity_set, nominal, scale * value + shift)
-    assert moved == pytest.approx(scale * sigma(ambiguity_set, nominal, value) + shift, abs=ROUNDING * (scale * size(value) + 100))
+    assert moved == pytest.approx(
+        scale * sigma(ambiguity_set, nominal, value) + shift, abs=ROUNDING * (scale * size(value) + 100)
+    )
 
 
 @every_set
@@ -157,7 +161,10 @@ def test_sigma_is_convex_in_the_strength(registered, row, first, second, share):
     nominal, value, side, support = row
     if registered.name in ("Contamination", "Scenarios"):  # the strength stops counting at one
         first, second = min(first, 1.0), min(second, 1.0)
-    at = [sigma(registered.at(s, nominal, side, support), nominal, value) for s in (first, second, share * first + (1 - share) * second)]
+    at = [
+        sigma(registered.at(s, nominal, side, support), nominal, value)
+        for s in (first, second, share * first + (1 - share) * second)
+    ]
     assert at[2] <= share * at[0] + (1 - share) * at[1] + ROUNDING * size(value)
 
 
