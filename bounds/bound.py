@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import sympy
 
 from ..mdp.model import MDP
+from ..mdp.preference import PreferenceGame
 from .drawing import discounted_models
 from .errors import BoundError
 from .number import Number, approximate, evaluate
@@ -37,6 +38,8 @@ from .specimens import discounted
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
+
+Problem = MDP | PreferenceGame
 
 SENSES = {"at most": r"\leq", "at least": r"\geq", "equal to": "="}
 
@@ -62,7 +65,8 @@ class Bound:
     of its symbols. measure: evidence of a problem -> measurements. assumes: the hypotheses. source: authors, year, where.
     sense: "at most", "at least" or "equal to". family: the shelf of the catalogue. axis: the parameter of the measurements
     that a curve is drawn against, or "".
-    problems: the models to verify on, by name. drawn: strategy of the models that `falsify` searches.
+    problems: the models to verify on, by name. drawn: strategy of the models that `falsify` searches. about: the class of the
+    models that the statement speaks of, `MDP` or `PreferenceGame`.
     Raises BoundError for a symbol without a meaning or an unknown sense.
     """
 
@@ -76,8 +80,9 @@ class Bound:
     sense: Literal["at most", "at least", "equal to"] = "at most"
     family: str = "own"
     axis: str = ""
-    problems: Callable[[], Mapping[str, MDP]] = discounted
-    drawn: Callable[[], SearchStrategy[MDP]] = discounted_models
+    problems: Callable[[], Mapping[str, Problem]] = discounted
+    drawn: Callable[[], SearchStrategy[Any]] = discounted_models
+    about: type = MDP
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "statement", sympy.sympify(self.statement))
@@ -95,6 +100,11 @@ class Bound:
     def evaluate(self, values: Mapping[sympy.Symbol, Number]) -> float:
         """What is promised at these values; rounded once at the end. Raises BoundError where a symbol has no value."""
         return approximate(evaluate(self.statement, values))
+
+    def require(self, problem: Problem) -> None:
+        """Raise BoundError where the statement does not speak of problems of this class."""
+        if not isinstance(problem, self.about):
+            raise BoundError(f"{self.name}: it speaks of {self.about.__name__}, not of {type(problem).__name__}")
 
     def latex(self) -> str:
         """The whole statement in LaTeX, without dollar signs."""

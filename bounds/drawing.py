@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from ..mdp.model import MDP
+    from ..mdp.preference import PreferenceGame
 
 
 def discounted_models() -> SearchStrategy[MDP]:
@@ -64,3 +65,17 @@ def long_run_models() -> SearchStrategy[MDP]:
 
     values = st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5])
     return strategies.average_reward_mdps(max_states=3, max_actions=2, max_successors=2, rewards=values, tiny=0.25)
+
+
+def drawn_games() -> SearchStrategy[PreferenceGame]:
+    """Preference games of at most three responses and temperatures of at least 1/10, certain preferences among them."""
+    from ..mdp import preference_strategies
+
+    return preference_strategies.games(max_responses=3, smallest_temperature=0.1, certain=True)
+
+
+def drawn_rewarded_games() -> SearchStrategy[PreferenceGame]:
+    """The same with a reward behind the oracle."""
+    from ..mdp import preference_strategies
+
+    return preference_strategies.games(max_responses=3, smallest_temperature=0.1, bradley_terry=True)

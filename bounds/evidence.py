@@ -19,9 +19,11 @@ import numpy as np
 
 from ..mdp.criterion import AverageReward, Discounted
 from ..mdp.model import MDP
+from ..mdp.preference import PreferenceGame
 from .enclosed import EnclosedEvidence
 from .gains import GainEvidence
 from .number import Number
+from .preference_evidence import PreferenceEvidence
 from .rational import RationalEvidence
 
 SMALL = (20, 64)
@@ -130,11 +132,13 @@ class Evidence(Protocol):
         ...
 
 
-def evidence_of(problem: MDP) -> Any:
-    """Rational evidence for a small problem, enclosed evidence for a large one, the gains for average reward.
+def evidence_of(problem: MDP | PreferenceGame) -> Any:
+    """Rational evidence for a small problem, enclosed evidence for a large one, the gains for average reward, balls for games.
 
     Raises BoundError for a criterion without evidence.
     """
+    if isinstance(problem, PreferenceGame):
+        return PreferenceEvidence(problem)
     if isinstance(problem.criterion, AverageReward):
         return GainEvidence(problem)
     states, transitions = SMALL

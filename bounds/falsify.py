@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..mdp.errors import BanachError, ModelError
-from ..mdp.model import MDP
-from .bound import Bound
+from ..mdp.preference import PreferenceGame
+from .bound import Bound, Problem
 from .draft import Draft
 from .errors import BoundError
 from .evidence import evidence_of
 from .judgement import Judgement, judge
+from .preference_draft import PreferenceDraft
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -50,7 +51,7 @@ class Falsification:
 
     bound: Bound
     broken: bool
-    instance: MDP | None
+    instance: Problem | None
     parameters: dict[str, int | float | str]
     measured: float
     promised: float
@@ -68,7 +69,7 @@ class Falsification:
             "bound": self.bound.name,
             "key": self.bound.key,
             "broken": self.broken,
-            "instance": None if self.instance is None else str(Draft.of(self.instance)),
+            "instance": None if self.instance is None else str(_draft_of(self.instance)),
             "parameters": dict(self.parameters),
             "measured": self.measured,
             "promised": self.promised,
@@ -84,18 +85,22 @@ class Falsification:
         verdict = "BROKEN" if self.broken else f"not broken by {self.models} models, tightest"
         found = f"measured {self.measured:.6g}, {self.bound.sense} {self.promised:.6g}, tightness {self.tightness:.4g}"
         where = "".join(f", {name} = {value}" for name, value in self.parameters.items())
-        return f"{self.bound.name}: {verdict}: {found} ({self.proof}){where}\n{Draft.of(self.instance)}"
+        return f"{self.bound.name}: {verdict}: {found} ({self.proof}){where}\n{_draft_of(self.instance)}"
 
 
 @dataclass(frozen=True)
 class _Finding:
-    draft: Draft
+    draft: Draft | PreferenceDraft
     parameters: dict[str, int | float | str]
     judgement: Judgement
 
     @property
     def key(self) -> tuple[bool, float]:
         return self.judgement.refutes, self.judgement.tightness
+
+
+def _draft_of(model: Problem) -> Draft | PreferenceDraft:
+    return PreferenceDraft.of(model) if isinstance(model, PreferenceGame) else Draft.of(model)
 
 
 class _Refuted(Exception):  # noqa: N818 - the search has what it wants
@@ -114,7 +119,7 @@ class _Search:
     def refuted(self) -> bool:
         return bool(self.best) and self.best[0].judgement.refutes
 
-    def measure(self, draft: Draft) -> _Finding | None:
+    def measure(self, draft: Draft | PreferenceDraft) -> _Finding | None:
         """The tightest measurement on a model; None where there is none, or the model is none."""
         self.models += 1
         try:
@@ -124,7 +129,7 @@ class _Search:
         found = [_Finding(draft, dict(m.parameters), judge(self.bound, m)) for m in measurements]
         return max(found, key=lambda finding: finding.key, default=None)
 
-    def look(self, draft: Draft) -> _Finding | None:
+    def look(self, draft: Draft | PreferenceDraft) -> _Finding | None:
         """Measure, remember if it is among the best, larger models first among equals, report."""
         finding = self.measure(draft)
         if finding is not None:
@@ -136,7 +141,7 @@ class _Search:
 
 def falsify(
     bound: Bound,
-    strategy: SearchStrategy[MDP] | None = None,
+    strategy: SearchStrategy[Any] | None = None,
     budget: int = 2_000,
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
@@ -172,7 +177,7 @@ def falsify(
     )
 
 
-def _draw(search: _Search, strategy: SearchStrategy[MDP], seed: int) -> None:
+def _draw(search: _Search, strategy: SearchStrategy[Any], seed: int) -> None:
     """Models that hypothesis draws and steers."""
     import hypothesis
     from hypothesis import HealthCheck, Phase, Verbosity
@@ -187,8 +192,8 @@ def _draw(search: _Search, strategy: SearchStrategy[MDP], seed: int) -> None:
         suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
     )
     @hypothesis.given(strategy)
-    def look(model: MDP) -> None:
-        finding = search.look(Draft.of(model))
+    def look(model: Problem) -> None:
+        finding = search.look(_draft_of(model))
         if finding is None:
             return
         if finding.judgement.refutes:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import difflib
 
-from . import average, brackets, contraction, falsehoods, horizon, models, policies, rates, residual
+from . import (
+    average,
+    brackets,
+    contraction,
+    falsehoods,
+    horizon,
+    models,
+    policies,
+    preference,
+    preference_falsehoods,
+    rates,
+    residual,
+)
 from .bound import Bound
 from .errors import BoundError
 
@@ -17,10 +29,11 @@ CATALOGUE: tuple[Bound, ...] = (
     *horizon.CATALOGUE,
     *models.CATALOGUE,
     *average.CATALOGUE,
+    *preference.CATALOGUE,
 )
 """Every theorem."""
 
-FALSEHOODS = falsehoods.FALSEHOODS
+FALSEHOODS = (*falsehoods.FALSEHOODS, *preference_falsehoods.FALSEHOODS)
 """Statements that are false, family "false"."""
 
 

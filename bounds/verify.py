@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..mdp.model import MDP
-from .bound import Bound
+from ..mdp.preference import PreferenceGame
+from .bound import Bound, Problem
 from .evidence import evidence_of
 from .judgement import Judgement, Proof, judge
 from .shelves import statements
@@ -24,10 +25,11 @@ class Row:
     """A bound on a model.
 
     bound, key, family, source, sense: of the bound. statement: its right-hand side as text, latex: the whole of it.
-    instance: name of the model. states, pairs: its size. parameters: of the tightest measurement. measured, promised,
-    tightness: of it; tightness is 1 where the bound is attained. measurements: how many were made. holds: whether all of them
-    agree. proof: the weakest of "exact rationals", "certified brackets" and "within rounding" that decided one of those that
-    count: all of them where the bound holds, those that break it where it does not. seconds: time taken.
+    instance: name of the model. states, pairs: its size; of a game, responses and pairs of them. parameters: of the tightest
+    measurement. measured, promised, tightness: of it; tightness is 1 where the bound is attained. measurements: how many were
+    made. holds: whether all of them agree. proof: the weakest of "exact rationals", "certified brackets" and "within rounding"
+    that decided one of those that count: all of them where the bound holds, those that break it where it does not.
+    seconds: time taken.
     """
 
     bound: str
@@ -100,7 +102,7 @@ class Report:
 
 def verify(
     what: Bound | str | Iterable[Bound] | None = None,
-    problems: Mapping[str, MDP] | MDP | None = None,
+    problems: Mapping[str, Problem] | Problem | None = None,
     report: Callable[[Row], None] | None = None,
 ) -> Report:
     """Measure bounds on models.
@@ -111,13 +113,14 @@ def verify(
     Raises BoundError for a name that there is not, or a bound that cannot be measured on a problem.
     """
     bounds = _bounds(what)
-    given = {"model": problems} if isinstance(problems, MDP) else problems
+    given = {"model": problems} if isinstance(problems, MDP | PreferenceGame) else problems
     rows: list[Row] = []
     curves: list[Curve] = []
     known: dict[str, Any] = {}
     for bound in bounds:
         for name, problem in (bound.problems() if given is None else given).items():
             began = time.perf_counter()
+            bound.require(problem)
             if problem.fingerprint not in known:
                 known[problem.fingerprint] = evidence_of(problem)
             found = [(m.parameters, judge(bound, m)) for m in bound.measure(known[problem.fingerprint])]
@@ -136,10 +139,11 @@ def _bounds(what: Bound | str | Iterable[Bound] | None) -> Sequence[Bound]:
     return statements(what) if what is None or isinstance(what, str) else tuple(what)
 
 
-def _row(bound: Bound, name: str, problem: MDP, found: list[tuple[Mapping[str, Any], Judgement]], seconds: float) -> Row:
+def _row(bound: Bound, name: str, problem: Problem, found: list[tuple[Mapping[str, Any], Judgement]], seconds: float) -> Row:
     broken = [item for item in found if not item[1].holds]
     counted = broken or found
     parameters, tightest = max(counted, key=lambda item: item[1].tightness)
+    states, pairs = _size(problem)
     weakest = max((judgement.proof for _, judgement in counted), key=list(Proof).index)
     return Row(
         bound=bound.name,
@@ -150,8 +154,8 @@ def _row(bound: Bound, name: str, problem: MDP, found: list[tuple[Mapping[str, A
         statement=str(bound.statement),
         latex=bound.latex(),
         instance=name,
-        states=problem.n_states,
-        pairs=problem.n_pairs,
+        states=states,
+        pairs=pairs,
         parameters=dict(parameters),
         measured=tightest.measured,
         promised=tightest.promised,
@@ -161,6 +165,12 @@ def _row(bound: Bound, name: str, problem: MDP, found: list[tuple[Mapping[str, A
         proof=str(weakest),
         seconds=seconds,
     )
+
+
+def _size(problem: Problem) -> tuple[int, int]:
+    if isinstance(problem, MDP):
+        return problem.n_states, problem.n_pairs
+    return problem.n_responses, problem.n_responses * (problem.n_responses - 1) // 2
 
 
 def _curve(bound: Bound, name: str, found: list[tuple[Mapping[str, Any], Judgement]]) -> list[Curve]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..mdp.model import MDP
 from . import terminal
 from .spelling import SpellingError
 
@@ -72,5 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _save(found: Falsification, path: Path) -> None:
     if found.instance is None:
         raise SpellingError(f"{path} is not written: no model could be measured; raise --budget")
-    write = found.instance.to_umb if path.suffix == ".umb" else found.instance.save
-    write(path)
+    if path.suffix != ".umb":
+        found.instance.save(path)
+    elif isinstance(found.instance, MDP):
+        found.instance.to_umb(path)
+    else:
+        raise SpellingError(f"{path} is not written: a preference game is no Markov model; save it as .npz")

@@ -5,6 +5,7 @@ from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, Tota
 from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
 from .operator import Operator
+from .preference import PreferenceGame, PreferenceOracle
 from .robust import RobustMDP
 from .simulate import Trajectories, returns, simulate
 from .time_varying import TimeVaryingMDP
@@ -21,6 +22,8 @@ __all__ = [
     "FiniteHorizon",
     "ModelError",
     "Operator",
+    "PreferenceGame",
+    "PreferenceOracle",
     "RobustMDP",
     "TimeVaryingMDP",
     "TokenProblem",

@@ -3,6 +3,7 @@
 from .anderson import Anderson
 from .backward_induction import BackwardInduction
 from .blackwell import BlackwellOptimum, blackwell
+from .bradley_terry import RewardFit, bradley_terry
 from .certificate import Certificate
 from .check import Verdict, check
 from .constrained import OccupancyProgram
@@ -13,11 +14,16 @@ from .interval_iteration import IntervalIteration
 from .linear_programming import LinearProgramming
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
+from .nash import Nash, exploitability, nash
 from .optimistic_value_iteration import OptimisticValueIteration
 from .policy_iteration import PolicyIteration
+from .preference_iterations import iterate
+from .preference_optimum import population_optimum
+from .preference_result import Existence, PreferenceOptimum
 from .prioritized import PrioritizedSweeping
 from .rank_one import RankOne
 from .rational import RationalPolicyIteration, exact_policies, exact_value
+from .regularised_nash import RegularisedNash, duality_gap, regularised_nash
 from .relative_value_iteration import RelativeValueIteration
 from .robust_policy_iteration import RobustPolicyIteration
 from .solution import Solution, Trace
@@ -32,6 +38,7 @@ __all__ = [
     "Certificate",
     "CertificateRejected",
     "EndComponentIteration",
+    "Existence",
     "GaussSeidel",
     "InexactPolicyIteration",
     "Infeasible",
@@ -40,14 +47,18 @@ __all__ = [
     "LinearProgramming",
     "ModifiedPolicyIteration",
     "MultichainPolicyIteration",
+    "Nash",
     "NotConverged",
     "OccupancyProgram",
     "OptimisticValueIteration",
     "PolicyIteration",
+    "PreferenceOptimum",
     "PrioritizedSweeping",
     "RankOne",
     "RationalPolicyIteration",
+    "RegularisedNash",
     "RelativeValueIteration",
+    "RewardFit",
     "RobustPolicyIteration",
     "Solution",
     "SolveError",
@@ -56,8 +67,15 @@ __all__ = [
     "ValueIteration",
     "Verdict",
     "blackwell",
+    "bradley_terry",
     "check",
+    "duality_gap",
     "exact_policies",
     "exact_value",
+    "exploitability",
+    "iterate",
+    "nash",
+    "population_optimum",
+    "regularised_nash",
     "solve",
 ]

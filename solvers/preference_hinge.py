@@ -29,7 +29,10 @@ def hinge_value(wins: np.ndarray, score: np.ndarray, margin: float = 1.0) -> flo
 
 
 def hinge_optimum(wins: np.ndarray, reference: np.ndarray, loss: Hinge) -> PreferenceOptimum:
-    """The optimum, or two optima, of the hinge relative to the reference; wins (n, n), reference (n,)."""
+    """The optimum, or two optima, of the hinge relative to the reference; wins (n, n), reference (n,).
+
+    Raises NotConverged where HiGHS fails.
+    """
     n, graph = len(wins), WinGraph.of(wins)
     score = _vertex(wins, np.zeros(n), None)
     least = hinge_value(wins, score)

@@ -12,7 +12,7 @@ from banach.bounds.extremal import cycle, loop
 from banach.bounds.falsehoods import RESIDUAL_STOP
 from banach.bounds.policies import DIFFERENCE, GREEDY_LOSS
 from banach.bounds.residual import RESIDUAL
-from banach.mdp import instances
+from banach.mdp import MDP, instances
 
 x = sympy.Symbol("x")
 
@@ -124,6 +124,7 @@ def test_value_iteration_stops_seven_tenths_short_on_haddad_and_monmeges_chain()
 
 @pytest.mark.parametrize("bound", FALSEHOODS, ids=lambda bound: bound.key)
 def test_a_false_statement_is_never_broken_within_rounding_only(bound):
-    for row in verify(bound, {name: model for name, model in bound.problems().items() if model.n_states <= 50}).rows:
+    small = {name: model for name, model in bound.problems().items() if bound.about is not MDP or model.n_states <= 50}
+    for row in verify(bound, small).rows:
         assert row.holds or row.proof_checked
         assert math.isfinite(row.measured)
