@@ -41,10 +41,11 @@ def log_policy(problem: TokenProblem, logits: np.ndarray) -> np.ndarray:
         raise ModelError(f"logits has shape {table.shape}; it must be (nodes, tokens) = {shape}")
     with np.errstate(over="ignore", invalid="ignore"):
         shifted = table - table.max(axis=1, keepdims=True)
-    if not np.isfinite(shifted).all():
-        node, token = np.argwhere(~np.isfinite(shifted))[0]
+    far = ~((np.abs(shifted) <= _WIDEST) & (np.abs(table) <= _WIDEST))
+    if far.any():
+        node, token = np.argwhere(far)[0] if np.isfinite(table).all() else np.argwhere(~np.isfinite(table))[0]
         raise ModelError(
-            f"logits of node {node}: token {token} has {table[node, token]}; logits and their differences are finite"
+            f"logits of node {node}: token {token} has {table[node, token]}; give finite ones, at most {_WIDEST:g}"
         )
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -154,9 +155,16 @@ def chi_square(problem: TokenProblem, logits: np.ndarray, other: np.ndarray) -> 
 
     Raises ModelError.
     """
-    gap = sequence_log_probability(problem, logits) - sequence_log_probability(problem, other)
-    with np.errstate(over="ignore"):
-        return float(_weight(problem, other) @ np.expm1(gap) ** 2)
+    theirs = sequence_log_probability(problem, other)
+    gap = sequence_log_probability(problem, logits) - theirs
+    below = np.minimum(gap, 1.0)
+    above = np.maximum(gap, 1.0)
+    with np.errstate(over="ignore"):  # the product in logarithms, for a ratio may overflow that is never drawn
+        term = np.where(
+            gap <= 1, np.exp(theirs) * np.expm1(below) ** 2, np.exp(theirs + 2 * (above + np.log1p(-np.exp(-above))))
+        )
+    chance = problem.prompt_probability[problem.prompt] * problem.environment_probability
+    return float((chance[chance > 0] * term[chance > 0]).sum())
 
 
 def success_probability(problem: TokenProblem, logits: np.ndarray, threshold: float = 1.0) -> np.ndarray:

@@ -91,8 +91,9 @@ def check_sequences(problem: TokenProblem) -> None:
     reward = problem.step_reward
     _entries(~np.isfinite(reward), reward, "has reward {}; rewards are finite")
     _entries(~there & (reward != 0), reward, "is padding with reward {}; padding earns nothing")
-    if not np.isfinite(np.abs(reward).sum(axis=1)).all():
-        raise ModelError("the rewards of one sequence overflow when they are added; divide them by a common factor")
+    with np.errstate(over="ignore"):
+        total = np.abs(reward).sum(axis=1)
+    _rows(~np.isfinite(total), problem.prompt, "its rewards overflow when they are added, prompt {}; divide them by a factor")
 
 
 def check_tree(problem: TokenProblem) -> None:
@@ -118,7 +119,7 @@ def check_tree(problem: TokenProblem) -> None:
     for prefix in np.flatnonzero((count > 0) & (chosen == 0) & (np.abs(total - 1) > ROW_SUM_TOLERANCE))[:1]:
         row, position = _place(tree, prefix)
         raise ModelError(
-            f"sequence {row}, position {position}: the environment's probabilities sum to {total[prefix]!r}; "
+            f"sequence {row}, position {position}: the environment's probabilities sum to {float(total[prefix])!r}; "
             "list every token that it may give, and divide them by their sum"
         )
 
