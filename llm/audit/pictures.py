@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -67,10 +68,8 @@ def _svg(finding: Finding, draw: Callable[[Axes, Any], bool]) -> str | None:
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     found = text.getvalue()
     found = re.sub(r"<metadata>.*?</metadata>", "", found[found.index("<svg") :].replace(INK, "currentColor"), flags=re.DOTALL)
-    unique = re.sub(r"\W", "", finding.key)
-    found = re.sub(r'(id="|#)(?=[a-zA-Z])', lambda hit: f"{hit[1]}{unique}-" if hit[1] == 'id="' else hit[1], found)
-    found = re.sub(r'(xlink:href="#|url\(#)', rf"\1{unique}-", found)
-    return found.replace("<svg ", f'<svg role="img" aria-label="{finding.title}" ', 1)
+    found = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{finding.key}-", found)
+    return found.replace("<svg ", f'<svg role="img" aria-label="{html.escape(finding.title)}" ', 1)
 
 
 def _prompt_weight(axes: Axes, details: Any) -> bool:
@@ -105,6 +104,8 @@ def _response(axes: Axes, details: Any) -> bool:
 
 
 def _length(axes: Axes, details: Any) -> bool:
+    if "length" not in details:
+        return False
     for name, colour in (("right", COLOURS[0]), ("wrong", COLOURS[1])):
         axes.plot(details["length"], np.abs(details[f"weight_{name}"]), "o-", color=colour, markersize=4, label=f"{name} answer")
     axes.set_ylim(bottom=0)

@@ -55,7 +55,7 @@ def _loss_of(loss: Any) -> Loss:
         return resolve(loss)
     if callable(loss):
         return loss
-    from ..preference_loss import as_preference_loss
+    from ..preference_kernel import as_preference_loss
     from ..preference_spec import PreferenceSpec
 
     if isinstance(loss, PreferenceSpec):
