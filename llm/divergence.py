@@ -38,7 +38,8 @@ ESTIMATORS = ("k1", "k2", "k3", "k3+", "full")
 
 @dataclass(frozen=True)
 class Divergence:
-    """A penalty on the distance to a reference. Raises SpecError for settings that contradict each other.
+    """A penalty on the distance to a reference. Raises SpecError for settings that contradict each other; its methods raise
+    BatchError where the batch lacks the reference.
 
     coefficient: beta > 0, in units of reward a nat.
     estimator: k1 | k2 | k3 | k3+ | full.

@@ -138,9 +138,10 @@ class ClippedRatio:
 
     def value(self, ratio_BT: Tensor, logp_BT: Tensor, advantage_BT: Tensor) -> Tensor:
         """min(r A, clip(r) A), with the dual clip under negative A; shape (B, T)."""
-        bound_BT = torch.where(advantage_BT > 0, 1 + self.high, 1 - self.low).to(ratio_BT.dtype)
+        # torch.where of two numbers is single precision, in which 1 + 4e-4 is not the clip that was asked for
+        bound_BT = torch.full_like(ratio_BT, 1 - self.low).masked_fill(advantage_BT > 0, 1 + self.high)
         if self.dual is not None:
-            bound_BT = torch.where((advantage_BT < 0) & (ratio_BT.detach() > self.dual), self.dual, bound_BT)
+            bound_BT = bound_BT.masked_fill((advantage_BT < 0) & (ratio_BT.detach() > self.dual), self.dual)
         return torch.where(self.clipped(ratio_BT.detach(), advantage_BT), bound_BT, ratio_BT) * advantage_BT
 
     def weight(self, ratio_BT: Tensor, logp_BT: Tensor, advantage_BT: Tensor) -> Tensor:
