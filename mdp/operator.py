@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Operator(Protocol):
-    """A monotone operator T on vectors of shape (n_states,), and its policies, int32 (n_states,)."""
+    """A monotone operator T on vectors of shape (n_states,), and its policies: int32 (n_states,), or weights (n_pairs,)."""
 
     @property
     def n_states(self) -> int:
@@ -46,6 +46,10 @@ class Operator(Protocol):
 
     def start(self) -> np.ndarray:
         """A fresh first vector, with the terminal value in terminal states."""
+        ...
+
+    def blank_policy(self) -> np.ndarray:
+        """A fresh array for policies to be written into: int32 (n_states,), or float64 (n_pairs,) where they randomise."""
         ...
 
     def apply(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:

@@ -80,6 +80,10 @@ class RobustOperator:
         floor = worst / (1 - self.modulus) if self.modulus < 1 else 0.0
         return np.where(model.terminal, model.terminal_value, floor)
 
+    def blank_policy(self) -> np.ndarray:
+        """A fresh array for an action of each state, int32 (n_states,)."""
+        return np.empty(self.n_states, dtype=np.int32)
+
     def apply(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
         """out = T value, policy = greedy actions (lowest index on ties), all (n_states,); least and greatest change."""
         return _merge(run_ranges(sweeps.bellman, self._cuts, *self._arrays, value, out, policy))

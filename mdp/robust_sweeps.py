@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from .ambiguity.rows import ORDER, WORK, enclose_row, worst_row
+from .ambiguity.short_rows import is_short, short_row
 from .sweeps import TINY, UNIT_ROUNDOFF
 
 _SLACK = 4 * UNIT_ROUNDOFF
@@ -54,19 +55,39 @@ def _place(pair, row_ptr, family, parameter, entry, entry_ptr):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _long_row(pair, row_ptr, probability, family, parameter, entry, entry_ptr, z, p, work, order):
+    """sigma of a row of any length and family; the row that attains it is left in p."""
+    n = row_ptr[pair + 1] - row_ptr[pair]
+    kind, numbers, entries = _place(pair, row_ptr, family, parameter, entry, entry_ptr)
+    nominal = probability[row_ptr[pair] : row_ptr[pair + 1]]
+    scratch, places = work[: WORK * n].reshape(WORK, n), order[: ORDER * n].reshape(ORDER, n)
+    return worst_row(kind, z[:n], nominal, numbers, entries, p[:n], scratch, places)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _enclosed_long_row(pair, row_ptr, probability, family, parameter, entry, entry_ptr, z, p, work, order):
+    """(lower, sigma as computed, upper) of a row of any length and family."""
+    n = row_ptr[pair + 1] - row_ptr[pair]
+    kind, numbers, entries = _place(pair, row_ptr, family, parameter, entry, entry_ptr)
+    nominal = probability[row_ptr[pair] : row_ptr[pair + 1]]
+    scratch, places = work[: WORK * n].reshape(WORK, n), order[: ORDER * n].reshape(ORDER, n)
+    return enclose_row(kind, z[:n], nominal, numbers, entries, p[:n], scratch, places)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _worth(
     pair, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry, entry_ptr, side,
     value, z, p, work, order,
 ):  # fmt: skip
-    """q_k(v); the row that attains it is left in p."""
+    """q_k(v); the row that attains it is left in p. Array slices cost more than a short row, and stay out of its way."""
     n = row_ptr[pair + 1] - row_ptr[pair]
     _outcomes(pair, row_ptr, successor, transition_reward, discount, side, value, z)
-    kind, numbers, entries = _place(pair, row_ptr, family, parameter, entry, entry_ptr)
-    nominal = probability[row_ptr[pair] : row_ptr[pair + 1]]
-    found = worst_row(
-        kind, z[:n], nominal, numbers, entries, p[:n],
-        work[: WORK * n].reshape(WORK, n), order[: ORDER * n].reshape(ORDER, n),
-    )  # fmt: skip
+    which = 0 if len(family) == 1 else pair
+    if is_short(family[which], n):
+        number = parameter[which, 0] if parameter.shape[1] else 0.0
+        found, _ = short_row(family[which], number, z, n, probability, row_ptr[pair], entry, entry_ptr[pair], p, order)
+    else:
+        found = _long_row(pair, row_ptr, probability, family, parameter, entry, entry_ptr, z, p, work, order)
     return reward[pair] + side * found
 
 
@@ -170,11 +191,17 @@ def enclose(
         for pair in range(first, last):
             n = row_ptr[pair + 1] - row_ptr[pair]
             error = _outcomes(pair, row_ptr, successor, transition_reward, discount, side, value, z)
-            kind, numbers, entries = _place(pair, row_ptr, family, parameter, entry, entry_ptr)
-            under, found, over = enclose_row(
-                kind, z[:n], probability[row_ptr[pair] : row_ptr[pair + 1]], numbers, entries, p[:n],
-                work[: WORK * n].reshape(WORK, n), order[: ORDER * n].reshape(ORDER, n),
-            )  # fmt: skip
+            which = 0 if len(family) == 1 else pair
+            if is_short(family[which], n):
+                number = parameter[which, 0] if parameter.shape[1] else 0.0
+                found, off = short_row(
+                    family[which], number, z, n, probability, row_ptr[pair], entry, entry_ptr[pair], p, order
+                )
+                under, over = found - off, found + off
+            else:
+                under, found, over = _enclosed_long_row(
+                    pair, row_ptr, probability, family, parameter, entry, entry_ptr, z, p, work, order
+                )
             if side < 0:
                 under, found, over = -over, -found, -under
             margin = error + _SLACK * (abs(reward[pair]) + max(abs(under), abs(over)) + error) + TINY

@@ -30,7 +30,7 @@ class BackwardInduction:
     def induce(
         self, operators: Sequence[Operator], last: np.ndarray, guard: float, watch: Watch
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(lower, upper, policy) of shapes (H + 1, n), (H + 1, n), (H, n), inductive stage by stage in exact arithmetic.
+        """(lower, upper, policy), (H + 1, n), (H + 1, n), (H, n) or (H, m), inductive stage by stage in exact arithmetic.
 
         operators: T_0, ..., T_{H-1}. last: (n,), value after the last decision.
         guard: at least 4; multiple of the unit roundoff, relative to the largest values of two stages, given away a side.
@@ -38,7 +38,7 @@ class BackwardInduction:
         """
         horizon, n_states = len(operators), len(last)
         lower, upper = np.empty((horizon + 1, n_states)), np.empty((horizon + 1, n_states))
-        policy = np.empty((horizon, n_states), dtype=np.int32)
+        policy = [operator.blank_policy() for operator in operators]
         lower[horizon] = upper[horizon] = last
         width, largest = 0.0, float(np.abs(last).max())
         for stage in reversed(range(horizon)):
@@ -56,4 +56,4 @@ class BackwardInduction:
             if not np.isfinite(width):
                 raise InfiniteValue(f"stage {stage}: a value leaves the range of floating point; scale the rewards down")
             watch(low, width)
-        return lower, upper, policy
+        return lower, upper, np.stack(policy) if policy else np.empty((0, n_states), dtype=np.int32)

@@ -35,7 +35,7 @@ def inductive_bracket(operator: Operator, value: np.ndarray) -> tuple[np.ndarray
     value: float64 (n,), equal to the terminal value in terminal states.
     """
     lower, upper = np.empty_like(value), np.empty_like(value)
-    policy = np.empty(operator.n_states, dtype=np.int32)
+    policy = operator.blank_policy()
     operator.enclose(value, policy, lower, upper)
     lower -= value
     upper -= value

@@ -30,7 +30,7 @@ class ModifiedPolicyIteration:
     def run(self, operator: Operator, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:
         """A vector (n_states,) whose bracket is at most eps wide: its centre, unless terminal values hold some entries fast."""
         value, following = value.copy(), np.empty_like(value)
-        policy = np.empty(operator.n_states, dtype=np.int32)
+        policy = operator.blank_policy()
         width = np.inf
         for _ in range(self.max_rounds):
             below, above = macqueen_porteus(*operator.apply(value, following, policy), operator.mass)

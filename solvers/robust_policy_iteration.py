@@ -46,7 +46,7 @@ class RobustPolicyIteration:
             raise SolveError("RobustPolicyIteration() is for robust problems; use PolicyIteration() or no method at all")
         nominal = operator.model.problem.operator  # pyright: ignore[reportAttributeAccessIssue]
         value = InexactPolicyIteration().run(nominal, value, max(eps, 1e-3 * _spread(nominal, value)), Watch())
-        image, policy = np.empty_like(value), np.empty(operator.n_states, dtype=np.int32)
+        image, policy = np.empty_like(value), operator.blank_policy()
         kept, before, span = None, np.inf, np.inf
         for _ in range(self.max_rounds):
             low, high = operator.apply(value, image, policy)
@@ -73,6 +73,6 @@ class RobustPolicyIteration:
 
 def _spread(operator: Operator, value: np.ndarray) -> float:
     """Width of the bracket that one sweep of T proves from a vector (n,)."""
-    low, high = operator.apply(value, np.empty_like(value), np.empty(operator.n_states, dtype=np.int32))
+    low, high = operator.apply(value, np.empty_like(value), operator.blank_policy())
     below, above = macqueen_porteus(low, high, operator.mass)
     return above - below

@@ -48,7 +48,7 @@ def accelerated(
     Raises NotConverged after max_sweeps applications of T, or when rounding allows no less.
     """
     value, image, following = value.copy(), np.empty_like(value), np.empty_like(value)
-    policy = np.empty(operator.n_states, dtype=np.int32)
+    policy = operator.blank_policy()
     below, above = macqueen_porteus(*operator.apply(value, image, policy), operator.mass)
     width, sweeps, narrowest, last_narrowing = above - below, 1, np.inf, 0
     pause, wait = 1, 1

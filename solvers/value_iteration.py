@@ -33,7 +33,7 @@ class ValueIteration:
     def run(self, operator: Operator, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:
         """Centre of a bracket of width <= eps, shape (n_states,)."""
         value, following = value.copy(), np.empty_like(value)
-        policy = np.empty(operator.n_states, dtype=np.int32)
+        policy = operator.blank_policy()
         width = np.inf
         for _ in range(self.max_sweeps):
             below, above = macqueen_porteus(*operator.apply(value, following, policy), operator.mass)
@@ -57,7 +57,7 @@ class GaussSeidel:
     def run(self, operator: Operator, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:
         """Centre of a bracket of width <= eps, shape (n_states,)."""
         value, following = value.copy(), np.empty_like(value)
-        policy = np.empty(operator.n_states, dtype=np.int32)
+        policy = operator.blank_policy()
         width, sweeps, target = np.inf, 0, np.inf
         while sweeps < self.max_sweeps:
             low, high = operator.sweep(value, policy, backward=bool(sweeps % 2))

@@ -5,9 +5,9 @@ the model's arrays. With z_min the least entry, d_j = z_j - z_min and m = sum of
 
     sigma = m z_min + sum_j p_j d_j,
 
-p greedy in the order of z, which insertion finds. Rounding, u = 2^-53: the sum m and its product lose n u m |z_min|; the sum over
-p loses (n + 2) u m span; the mass that is left to move is a difference of at most 2n + 1 terms, each below m or, for balls in the
-maximum norm, bounds off by u (pbar_j + psi), and what it loses is multiplied by the span: 5n u (m + 1) span. Together
+p greedy in the order of z, which insertion finds. Rounding, u = 2^-53: the sum m and its product lose n u m |z_min|; the sum
+over p loses (n + 2) u m span; the mass that is left to move is a difference of at most 2n + 1 terms, each below m or, for balls
+in the maximum norm, bounds off by u (pbar_j + psi), and what it loses is multiplied by the span: 5n u (m + 1) span. Together
 
     |computed - sigma|  <=  (8 n + 18) u max(m, 1) (|z_min| + span).
 """
@@ -57,14 +57,15 @@ def short_row(family, number, z, n, probability, begin, entry, head, p, order):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _take(budget, n, probability, begin, p, order):
     """The nominal row less `budget` from the top; what was taken."""
-    rest = budget
+    rest, moved = budget, 0.0
     for place in range(n - 1, -1, -1):
         i = order[place]
         here = probability[begin + i]
         taken = min(here, rest)
         p[i] = here - taken
         rest -= taken
-    return budget - rest
+        moved += taken
+    return moved
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -101,6 +102,3 @@ def _fill(family, number, mass, n, probability, begin, entry, head, p, order):
 def is_short(family, n):
     """Whether `short_row` solves a row of n entries of this family."""
     return n <= SHORT and 0 <= family < GREEDY
-
-
-__all__ = ["GREEDY", "SHORT", "is_short", "short_row"]
