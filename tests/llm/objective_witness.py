@@ -1,7 +1,7 @@
 """Every objective once more, slowly: Python numbers, loops, the textbook's min and max, derivatives by finite differences.
 
-Shares no code with the library: it reads a spec's settings and follows the formulas. `live` log-probabilities move, `still` ones
-stand where a formula stops the gradient. A part that it does not know is asked for its value a token at a time.
+Shares no code with the library: it reads a spec's settings and follows the formulas. `live` log-probabilities move, `still`
+ones stand where a formula stops the gradient. A part that it does not know is asked for its value a token at a time.
 """
 
 import math
@@ -151,7 +151,7 @@ class Witness:
         return math.fsum(terms)
 
     def _surrogate(self, i, t, live, still):
-        """A unit's term is counted by equal shares of its tokens; all of them share one ratio, one advantage, one coefficient."""
+        """A unit's term is counted by equal shares of its tokens, which have one ratio, one advantage, one coefficient."""
         unit, level, A = self._unit(i, t), self.spec.ratio.level, self.advantage[i][t]
         assert len({self.advantage[i][s] for s in unit}) == 1
         ratio, frozen = 1.0, 1.0
