@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..mdp.errors import BanachError
-from . import check, falsify, instances, solve, verify
+from . import audit, check, falsify, instances, solve, verify
 
 DESCRIPTION = "Solve decision problems with proofs attached, check the proofs, and hold theorems against experiments."
 
@@ -26,6 +26,7 @@ examples:
   banach check model.npz proof.npz                   check a saved proof in exact arithmetic
   banach verify                                      hold every theorem of the catalogue against real models
   banach falsify "half the greedy loss"              search for the smallest model that breaks a statement
+  banach audit --trl cispo                           what another library's loss really does
 
 `banach COMMAND --help` explains a command. With --json every command prints one JSON document on stdout."""
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         prog="banach", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (solve, check, instances, verify, falsify):
+    for module in (solve, check, instances, verify, falsify, audit):
         module.add_to(commands)
     return root
 

@@ -10,7 +10,8 @@ What a trainer adds is added here, and nothing else:
   A_i = (R_i - mean R) / (std R + 1e-4) over the group, std with Bessel's correction.
 * Liger's KTO takes the reference point: max(0, mean over the batch of log pi / pi_ref), as TRL's collator and trainer form it.
   `use_ref_model` is False in Liger's KTO and True in its DPO; a reference is given to both.
-* `accumulation` micro-batches are averaged, as a trainer does that divides its loss by the accumulation steps.
+* `accumulation` micro-batches are averaged, as a trainer does that divides its loss by the accumulation steps. The global token
+  count that dapo, cispo and vespo take as `num_items_in_batch` is not given: it is no default.
 * `compiled` is off: the same functions, not sent through torch.compile.
 * dr_grpo has no default length; given is TRL's, 512.
 
@@ -79,8 +80,8 @@ class LigerGroupLoss:
     ) -> torch.Tensor:
         """Liger's scalar for a batch; log-probabilities and mask (B, T), rewards and groups (B,).
 
-        Raises PeerRefusal when groups differ in size, the batch does not split into `accumulation` parts, a policy token is
-        certain, or there is no reference and its coefficient is not zero.
+        Raises PeerRefusal when groups differ in size, the batch does not split into `accumulation` parts, or there is no
+        reference and its coefficient is not zero.
         """
         rows = group_rows(logp, logp_old, logp_ref, mask, rewards, groups)
         loss = _module("GRPO", self.settings)
@@ -132,7 +133,7 @@ class LigerPairLoss:
         """Liger's scalar for a batch of pairs; all arguments (B,), lengths in tokens.
 
         A sequence of n tokens is fed as n tokens of log-probability logp / n. Raises PeerRefusal when the pairs do not split
-        into `accumulation` parts, a length is not positive or a response is certain.
+        into `accumulation` parts or a length is not positive.
         """
         rows = pair_rows(logp_chosen, logp_rejected, ref_chosen, ref_rejected, length_chosen, length_rejected)
         loss = _module(self.kind, self.settings)

@@ -11,8 +11,8 @@ Trainers read the answer in one of two ways:
   all others together (id 1). With p = exp(logp), z = (log p, log(1 - p)) has sum exp(z) = 1, so log_softmax(z) = z. For the
   derivative, d log_softmax(z)_0 = (1 - p) dz_0 - (1 - p) dz_1, so dz_0 = 0 and dz_1 = -dlogp / (1 - p) make it dlogp exactly.
   Through z_1 alone nothing cancels: a trainer that computes in float32 forms 1 - p as exp(z_1), to full relative precision,
-  where through z_0 it would subtract p from one. At p = 1 no logit can move p and the factor is 0/0: certain tokens are
-  refused, and masked positions that are certain, or hold no log-probability, get p = 1/2.
+  where through z_0 it would subtract p from one. No token is quite certain: 1 - p is `UNCERTAIN` at least, which changes log p
+  by as much and the derivative not at all. Masked positions that hold no log-probability get p = 1/2.
 
 Shapes: B sequences, T tokens, L = T + 1 positions (the prompt's token first).
 """
@@ -27,7 +27,9 @@ import torch
 from .errors import PeerRefusal
 
 SAMPLED, OTHER = 0, 1
-CERTAIN = 1e-300
+UNCERTAIN = 1e-30
+ROUNDING = 1e-6
+"""Log-probabilities may exceed zero by this much."""
 
 
 class LogProbTable(torch.nn.Module):
@@ -63,16 +65,15 @@ class LogProbTable(torch.nn.Module):
 def two_token_logits(logp_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Logits (B, T, 2) whose log-softmax at token 0 is `logp_BT`, with derivative one in it.
 
-    `mask_BT` says which entries matter. Raises PeerRefusal where one of them is certain: log p > -CERTAIN.
+    `mask_BT` says which entries matter. Raises PeerRefusal where one of them is no log-probability.
     """
-    proper_BT = logp_BT < -CERTAIN
+    proper_BT = logp_BT <= ROUNDING
     if bool((~proper_BT & mask_BT).any()):
         row, position = (~proper_BT & mask_BT).nonzero()[0].tolist()
         raise PeerRefusal(
-            f"token {position} of sequence {row} has log-probability {float(logp_BT[row, position]):.3g}, not below zero; a loss "
-            "that takes logits cannot be differentiated there: audit it at a policy with full support"
+            f"token {position} of sequence {row} has log-probability {float(logp_BT[row, position]):.3g}, not below zero"
         )
     given_BT = torch.where(proper_BT, logp_BT, -math.log(2))
-    fixed_BT = given_BT.detach()
-    rest_BT = -torch.expm1(fixed_BT)
-    return torch.stack((fixed_BT, torch.log(rest_BT) - (given_BT - fixed_BT) / rest_BT), dim=-1)
+    fixed_BT = given_BT.detach().clamp(max=0)
+    rest_BT = (-torch.expm1(fixed_BT)).clamp(min=UNCERTAIN)
+    return torch.stack((fixed_BT, torch.log(rest_BT) - (given_BT - given_BT.detach()) / rest_BT), dim=-1)

@@ -303,7 +303,7 @@ def test_ligers_advantages_are_those_that_trl_computes(batch):
     torch.testing.assert_close(trainer._buffered_inputs[0]["advantages"], expected, rtol=1e-12, atol=1e-12)
 
 
-@given(exponent=st.floats(-20, 1.5), single=st.booleans())
+@given(exponent=st.floats(-40, 1.5), single=st.booleans())
 def test_two_logits_give_the_wanted_log_probability_with_derivative_one(exponent, single):
     wanted = torch.tensor([[-(10.0**exponent)]], dtype=torch.float64, requires_grad=True)
     logits = two_token_logits(wanted, torch.ones(1, 1, dtype=torch.bool))
@@ -459,7 +459,7 @@ def test_discopop_moves_the_chosen_down_where_policy_and_reference_agree():
         (lambda: liger.dpo("ipo"), "no loss 'ipo'"),
         (lambda: liger.dpo("exo_pair")(*PAIRS), "Liger refuses DPO"),
         (lambda: liger.grpo()(*UNEQUAL[:2], None, *UNEQUAL[3:]), "reference policy"),
-        (lambda: liger.grpo()(0 * UNEQUAL[0], *UNEQUAL[1:]), "not below zero; a loss"),
+        (lambda: liger.grpo()(-UNEQUAL[0], *UNEQUAL[1:]), "token 0 of sequence 0 has log-probability 0.8, not below zero"),
         (lambda: liger.cpo(accumulation=3)(*PAIRS), "4 rows do not split into 3"),
     ],
 )

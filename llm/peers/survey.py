@@ -1,0 +1,169 @@
+"""The audit of every loss that other libraries ship, and the table of what it found.
+
+A document holds everything: `versions`, `seconds`, and `rows`, each with library, name, kind, owner, settings and what the
+audit says as JSON, the finding about gradient accumulation included. The page is drawn from the document alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..audit import audit, audit_preference
+from ..audit.finding import Audit
+from .accumulation import accumulation
+from .catalogue import PEERS, Peer, versions
+
+Row = Mapping[str, Any]
+
+COMMAND = "banach audit --all --markdown llm/FINDINGS.md"
+
+COLUMNS = {
+    "group": {
+        "direction": "cosine to ∇J",
+        "prompt_weight": "misfit of the named prompt weight",
+        "variance": "noise / leave-one-out's",
+        "length": "length slope",
+        "on_policy_share": "on-policy weight",
+        "response": "first clip edge",
+        "off_policy": "cosine, stale",
+        "padding": "padding",
+        "accumulation": "accumulation",
+    },
+    "pair": {
+        "direction": "pairs in which chosen gains",
+        "margin": "coefficient of its margin",
+        "optimum": "off the nearest known optimum",
+        "noise": "margin of a sure pair",
+        "intransitivity": "minimiser beaten above ½ by",
+        "displacement": "net lift of likelihood",
+        "length": "length",
+        "accumulation": "accumulation",
+    },
+}
+"""Findings whose numbers the tables show, and the heads of their columns."""
+
+TOLD = {
+    "group": (
+        "scalar",
+        "prompt_weight",
+        "length",
+        "divergence",
+        "response",
+        "on_policy_share",
+        "padding",
+        "accumulation",
+        "extremes",
+    ),
+    "pair": ("direction", "margin", "optimum", "noise", "displacement", "length", "accumulation", "extremes"),
+}
+"""Findings whose sentences are listed, with the losses of which they hold."""
+
+_ADAPTED = ("microbatch",)
+"""Not asked of a trainer: it is given a whole step, and `accumulation` tells what it does with its parts."""
+
+
+def survey(peers: Iterable[Peer] = PEERS, report: Callable[[int, int, str], None] | None = None) -> dict[str, Any]:
+    """Audit every peer; `report(done, all, title)` is told of each. Raises PeerMissing when a library is not installed."""
+    chosen, rows, began = tuple(peers), [], time.perf_counter()
+    told = versions()
+    for place, peer in enumerate(chosen):
+        if report is not None:
+            report(place, len(chosen), peer.title)
+        rows.append(row(peer))
+    return {"versions": told, "seconds": time.perf_counter() - began, "rows": rows}
+
+
+def row(peer: Peer) -> dict[str, Any]:
+    """What the audit says of one peer, as JSON. Raises PeerMissing when its library is not installed."""
+    about = {"library": peer.library, "name": peer.name, "title": peer.title, "kind": peer.kind, "owner": peer.owner}
+    return about | {"settings": dict(peer.settings)} | {"audit": examine(peer).document()}
+
+
+def examine(peer: Peer, group_size: int | None = None, **settings: Any) -> Audit:
+    """The audit of a peer's loss, gradient accumulation included. Raises AuditError, PeerMissing, PeerRefusal."""
+    loss = peer.loss(**settings)
+    if peer.kind == "group":
+        found = audit(loss, group_size=group_size or peer.group_size, name=peer.title)
+    else:
+        found = audit_preference(loss, name=peer.title)
+    kept = tuple(finding for finding in found.findings if finding.key not in _ADAPTED)
+    return dataclasses.replace(found, findings=(*kept, accumulation(peer, **settings)))
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The page of a survey: a table and a list of sentences for the losses of groups, and for those of pairs."""
+    versions_told = ", ".join(f"{name} {release}" for name, release in document["versions"].items())
+    lines = [
+        "# What other libraries' losses do",
+        "",
+        f"Written by `{COMMAND}` with {versions_told}. Every loss runs as its library ships it, defaults included: for",
+        "TRL its real trainers, whose `training_step` is recorded at `backward`; for Liger its chunked losses, in float32",
+        "(`llm/peers`). How a finding is found is told in `llm/audit`. ✗ marks a fault.",
+        "",
+        *_LEGEND,
+    ]
+    for kind, head in (("group", "## Losses of groups of answers"), ("pair", "## Losses of preferred and rejected answers")):
+        rows = [row for row in document["rows"] if row["kind"] == kind]
+        if rows:
+            lines += ["", head, "", *table(kind, rows), "", *sentences(kind, rows)]
+    return "\n".join(lines) + "\n"
+
+
+_LEGEND = [
+    "Losses of groups: enumerated on two prompts with answers of one to three tokens, three answers a group (online DPO: two).",
+    "*length slope*: log weight of a token over log length, 0 for none. *on-policy weight*: the share of its weight a token",
+    "keeps at ratio one. *cosine, stale*: to ∇J when the sampler's logits are off by one. *padding*: change by what is masked.",
+    "*accumulation*: relative change of the gradient when the same step is cut into two or four micro-batches.",
+    "",
+    "Losses of pairs: four responses with a cycle of preferences. *coefficient of its margin*: β or τ where the loss looks at",
+    "the margin of log-ratios alone. *margin of a sure pair*: nats at which a preference without noise comes to rest.",
+]
+
+
+def table(kind: str, rows: Sequence[Row]) -> list[str]:
+    """Lines of the table of the rows of one kind."""
+    columns = COLUMNS[kind]
+    lines = ["| loss | code | " + " | ".join(columns.values()) + " |", "|---|---|" + "---:|" * len(columns)]
+    return lines + [line(row) for row in rows]
+
+
+def line(row: Row) -> str:
+    """A peer's line of the table."""
+    found = {finding["key"]: finding for finding in row["audit"]["findings"]}
+    cells = [_cell(found.get(key)) for key in COLUMNS[row["kind"]]]
+    settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
+    owner = f"`{row['owner']}`" + (f", {settings}" if settings else "")
+    return f"| {row['title']} | {owner} | " + " | ".join(cells) + " |"
+
+
+def _cell(finding: Mapping[str, Any] | None) -> str:
+    if finding is None:
+        return ""
+    value = finding["value"]
+    shown = "–" if value is None else "0" if abs(value) < 1e-3 else f"{value:.3g}"
+    return shown + (" ✗" if finding["grade"] == "bad" else "")
+
+
+def sentences(kind: str, rows: Sequence[Row]) -> list[str]:
+    """Every sentence that the audit said of the rows, once, with the losses of which it was said; grouped by question."""
+    lines: list[str] = []
+    for key in TOLD[kind]:
+        said: dict[str, list[str]] = {}
+        title, faults = "", set()
+        for row in rows:
+            for finding in row["audit"]["findings"]:
+                if finding["key"] == key:
+                    said.setdefault(finding["verdict"], []).append(row["title"])
+                    title = finding["title"]
+                    if finding["grade"] == "bad":
+                        faults.add(finding["verdict"])
+        if not said:
+            continue
+        lines += [f"**{title[0].upper()}{title[1:]}**", ""]
+        for verdict, titles in sorted(said.items(), key=lambda item: -len(item[1])):
+            lines.append(f"- {'✗ ' if verdict in faults else ''}{', '.join(titles)}: {verdict}")
+        lines.append("")
+    return lines[:-1]
