@@ -6,7 +6,7 @@ from the reference may be charged to its tokens (KL in the reward). What step re
 policy token.
 
 A group whose rewards are equal has nothing to compare. Equality is decided on the rewards themselves, up to four units in the
-last place of their type, and not on the standard deviation: the mean of three times 0.1 is not 0.1 in float32, and dividing
+last place of their type, and not on the standard deviation: the mean of eight times 0.7 is not 0.7 in float32, and dividing
 that residue by a small epsilon turns it into an advantage.
 
 Overlong shaping: Yu et al. 2025, DAPO, arXiv 2503.14476, equation 13.
