@@ -28,6 +28,7 @@ from .relative_value_iteration import RelativeValueIteration
 from .robust_policy_iteration import RobustPolicyIteration
 from .solution import Solution, Trace
 from .solve import solve
+from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
 from .value_iteration import GaussSeidel, ValueIteration
 
@@ -57,6 +58,7 @@ __all__ = [
     "RankOne",
     "RationalPolicyIteration",
     "RegularisedNash",
+    "RegularisedOptimum",
     "RelativeValueIteration",
     "RewardFit",
     "RobustPolicyIteration",
@@ -77,5 +79,6 @@ __all__ = [
     "nash",
     "population_optimum",
     "regularised_nash",
+    "regularised_optimum",
     "solve",
 ]
