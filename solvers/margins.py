@@ -21,6 +21,9 @@ from .errors import NotConverged
 _ENOUGH = 1e-10
 """Gradient, per label, above which an answer is refused."""
 
+_NEAR = 1e-6
+"""Newton step, relative to the scores, above which a small gradient is taken for a way to infinity, not for a minimiser."""
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -77,12 +80,10 @@ def minimise(wins: np.ndarray, value: Function, slope: Function, curvature: Func
 
 def _newton(wins: np.ndarray, value: Function, slope: Function, curvature: Function, max_steps: int) -> np.ndarray:
     """One component; the first response's score is held at zero, and the mean is taken away in the end."""
-    score, best = np.zeros(len(wins)), (np.inf, np.zeros(len(wins)))
+    score, best = np.zeros(len(wins)), (np.inf, np.inf, np.zeros(len(wins)))
     for _ in range(max_steps):
         slopes = gradient(score, wins, slope)
         size = float(np.abs(slopes).max())
-        if size < best[0]:
-            best = (size, score)
         stiffness = wins * curvature(score[:, None] - score[None, :])
         stiffness = stiffness + stiffness.T
         np.fill_diagonal(stiffness, 0.0)
@@ -94,15 +95,17 @@ def _newton(wins: np.ndarray, value: Function, slope: Function, curvature: Funct
             break
         if not np.isfinite(step).all():
             break
+        if size < best[0]:
+            best = (size, float(np.abs(step).max()), score)
         following = _descended(score, step, float(slopes @ step), wins, value)
         if np.abs(following - score).max() <= 4e-16 * (1 + np.abs(score).max()):
             break
         score = following
-    size, score = best
-    if size > _ENOUGH:
+    size, ahead, score = best
+    if size > _ENOUGH or ahead > _NEAR * (1 + np.abs(score).max()):
         raise NotConverged(
-            f"the gradient is still {size:.3g} a label; the wins differ by too many orders of magnitude "
-            f"({wins[wins > 0].min():.1g} to {wins.max():.1g}) for float64",
+            f"the gradient is still {size:.3g} a label, the minimiser {ahead:.3g} away; the wins differ by too many orders of "
+            f"magnitude ({wins[wins > 0].min():.1g} to {wins.max():.1g}) for float64",
             reached=size,
         )
     return score - score.mean()

@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from .bradley_terry import apart, bradley_terry, likelihood, moments, separated_value, softplus_of_minus, unbeaten
 from .crossing import crossing
+from .errors import NotConverged
 from .gibbs import gibbs, log_total
 from .margins import WinGraph, gradient, minimise
 from .preference_losses import CDPO, DPO, IPO, RLHF, RobustDPO, SimPO
@@ -49,15 +50,18 @@ def logistic_optimum(wins: np.ndarray, reference: np.ndarray, loss: DPO | CDPO) 
 
 
 def robust_optimum(wins: np.ndarray, reference: np.ndarray, loss: RobustDPO) -> PreferenceOptimum:
-    """The optimum of robust DPO; wins (n, n) of flipped labels, reference (n,)."""
+    """The optimum of robust DPO; wins (n, n) of flipped labels, reference (n,). Raises NotConverged where float64 ends."""
     clean = ((1 - loss.flip) * wins - loss.flip * wins.T) / (1 - 2 * loss.flip)
     clean = np.where(np.abs(clean) <= 1e-15 * (wins + wins.T), 0.0, clean)
     if (clean >= 0).all():
         return logistic_optimum(clean, reference, DPO(loss.beta))
     graph = WinGraph.of(wins + wins.T)
-    cut, inside = _least_cut(clean, graph)
-    if cut > _CUT:
-        return _logistic(clean, reference, loss.beta, graph)
+    try:
+        return _logistic(clean, reference, loss.beta, graph)  # a stationary point of a convex loss is its own proof
+    except NotConverged:
+        cut, inside = _least_cut(clean, graph)
+        if cut > _CUT:
+            raise
     least, verb = (-np.inf, "falls without end") if cut < -_CUT else (np.nan, "has no minimiser")
     rare = np.unravel_index(clean.argmin(), clean.shape)
     said = (

@@ -16,7 +16,7 @@ whether there is one minimiser, many, or none:
     STATIONARY   a point that meets the first-order conditions, of a loss that is not convex; nothing is said of other points.
 
 The certificate is `residual`, the largest violation of the first-order conditions at the answer, recomputed from the loss's
-formula and not by the route that found the answer.
+formula and not by the route that found the answer; for the hinge and SLiC, which have kinks, the duality gap.
 
 The losses: `banach.solvers.preference_losses`. Their optima: Rafailov et al. 2023 (arXiv 2305.18290), Azar et al. 2024
 (2310.12036), Zhao et al. 2023 (2305.10425), Ethayarajh et al. 2024 (2402.01306), Meng et al. 2024 (2405.14734), Hong et al.

@@ -26,7 +26,7 @@ class PreferenceOptimum:
 
     status: whether there are any. policies: (k, n), minimisers: two that differ if NOT_UNIQUE, none if UNBOUNDED, else one.
     value: the least expected loss of a label, or its infimum, -inf where it falls without end, NaN where it is not known.
-    residual: largest violation of the first-order conditions at `policies`, per label; 0 where there are none.
+    residual: largest violation of the first-order conditions at `policies`, per label, or duality gap; 0 where there are none.
     message: why, in a sentence. direction: (n,), scores along which the loss falls for ever, where UNBOUNDED; else None.
     """
 

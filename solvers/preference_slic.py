@@ -25,8 +25,8 @@ from .gibbs import gibbs, log_total
 from .preference_losses import SLiC
 from .preference_result import Existence, PreferenceOptimum
 
-_PRICE = 1e-8
-"""Price of the barrier, beside wins that sum to one, at which the hinges are told apart."""
+_GAP = 1e-8
+"""Duality gap at which the barrier ends: each pair has a price that is its share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def slic_optimum(wins: np.ndarray, reference: np.ndarray, loss: SLiC) -> Prefere
     """
     problem = _problem(wins, reference, loss)
     logits, price = np.log(reference), 1e-1
-    while price >= _PRICE:
+    while price >= _GAP / len(problem.cost):
         logits = _centred(problem, logits, price)
         price /= 4
     multiplier = problem.multiplier(logits, price * 4)

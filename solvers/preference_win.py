@@ -25,25 +25,23 @@ from .preference_result import Existence, PreferenceOptimum
 
 def orpo_value(wins: np.ndarray, policy: np.ndarray, weight: float) -> float:
     """L of a policy (n,) with p_i > 0 where i wins; wins (n, n)."""
-    value = 0.0
-    for i, j in np.argwhere(wins > 0):
-        value -= wins[i, j] * np.log(policy[i])
-        if policy[j] > 0:
-            odds = [np.log(policy[y]) - np.log1p(-policy[y]) for y in (i, j)]
-            value += wins[i, j] * weight * np.logaddexp(0.0, odds[1] - odds[0])
-    return float(value)
+    with np.errstate(divide="ignore"):
+        logs = np.log(policy)
+    odds = logs - np.log1p(-policy)
+    first, second = np.nonzero(wins)
+    losses = weight * np.logaddexp(0.0, odds[second] - odds[first]) - logs[first]
+    return float(wins[first, second] @ losses)
 
 
 def orpo_slopes(wins: np.ndarray, policy: np.ndarray, weight: float) -> np.ndarray:
     """dL/dp, (n,), of a policy (n,) with p_i > 0 where i wins; wins (n, n)."""
+    first, second = np.nonzero(wins)
+    p, r, win = policy[first], policy[second], wins[first, second]
+    # softplus(o_j - o_i) = log(p_i + p_j - 2 p_i p_j) - log p_i - log(1 - p_j): finite slopes at p_j = 0
+    both = p + r - 2 * p * r
     slopes = np.zeros(len(policy))
-    for i, j in np.argwhere(wins > 0):
-        win = wins[i, j]
-        slopes[i] -= win / policy[i]
-        # softplus(o_j - o_i) = log(p_i + p_j - 2 p_i p_j) - log p_i - log(1 - p_j): finite slopes at p_j = 0
-        both = policy[i] + policy[j] - 2 * policy[i] * policy[j]
-        slopes[i] += win * weight * ((1 - 2 * policy[j]) / both - 1 / policy[i])
-        slopes[j] += win * weight * ((1 - 2 * policy[i]) / both + 1 / (1 - policy[j]))
+    np.add.at(slopes, first, win * (weight * ((1 - 2 * r) / both - 1 / p) - 1 / p))
+    np.add.at(slopes, second, win * weight * ((1 - 2 * p) / both + 1 / (1 - r)))
     return slopes
 
 

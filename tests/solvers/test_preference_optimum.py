@@ -205,6 +205,7 @@ def test_responses_that_were_never_compared_leave_many_optima(loss):
 def test_the_hinge_reaches_the_value_of_a_conic_solver(problem):
     oracle, weights, reference = problem
     found = population_optimum(oracle, weights, reference, Hinge(0.5))
+    assert found.residual < 1e-9
     wins = (weights + weights.T) * oracle.matrix / weights.sum()
     u = cp.Variable(oracle.n_responses)
     margins = cp.sum([wins[i, j] * cp.pos(1 - (u[i] - u[j])) for i, j in np.argwhere(wins > 0)])
@@ -212,6 +213,32 @@ def test_the_hinge_reaches_the_value_of_a_conic_solver(problem):
     for policy in found.policies:
         assert population_value(Hinge(0.5), oracle, weights, reference, policy) == pytest.approx(found.value, abs=1e-9)
     assert (found.status is Existence.NOT_UNIQUE) == (len(found.policies) == 2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(drawn.oracles(n=4, certain=True), st.data())
+def test_the_hinge_has_one_optimum_exactly_where_no_set_of_responses_can_move_by_one_at_no_cost(oracle, data):
+    """All sets enumerated: integral minimisers of such a loss are joined by moves of whole sets by one."""
+    weights, reference = data.draw(drawn.pair_weights(4)), np.full(4, 0.25)
+    found = population_optimum(oracle, weights, reference, Hinge(1.0))
+    score = np.round(np.log(found.policies[0] / found.policies[0][0]))
+    rises = []
+    for members in range(1, 15):
+        moved = softmax(score + [members >> y & 1 for y in range(4)])
+        rises.append(population_value(Hinge(1.0), oracle, weights, reference, moved) - found.value)
+    assert min(rises) >= -1e-9
+    assert (found.status is Existence.NOT_UNIQUE) == (min(rises) < 1e-10)
+
+
+def test_robust_dpo_that_falls_to_a_limit_is_not_taken_for_solved():
+    """Wins of exactly the flip rate leave no clean win of 1 over 0: the gradient fades along a way to infinity."""
+    flip = 0.25
+    found = population_optimum(two(0.75), PAIR, HALVES, RobustDPO(0.5, flip))
+    assert found.status is Existence.UNBOUNDED
+    three = PreferenceOracle([[0.5, 0.75, 1.0], [0.25, 0.5, 0.5], [0.0, 0.5, 0.5]])
+    found = population_optimum(three, np.ones((3, 3)), np.full(3, 1 / 3), RobustDPO(0.5, flip))
+    assert found.status is Existence.UNBOUNDED
+    assert found.value == -np.inf
 
 
 @pytest.mark.parametrize("p", [0.51, 0.7, 0.99])
