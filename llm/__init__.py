@@ -19,6 +19,7 @@ from .objective import ObjectiveSpec, as_loss, evaluate
 from .outcome import Outcome, Overlong
 from .pair_batch import PairBatch, Sequences, SingleBatch
 from .plan import Plan, plan
+from .preference_bench import PreferenceBench, preference_bench
 from .preference_catalogue import PREFERENCES, preference
 from .preference_kernel import as_preference_loss, evaluate_preference, per_token
 from .preference_plan import plan_preference
@@ -54,6 +55,7 @@ __all__ = [
     "PairBatch",
     "Plan",
     "PolicyGradient",
+    "PreferenceBench",
     "PreferenceSpec",
     "Ratio",
     "Sequences",
@@ -72,5 +74,6 @@ __all__ = [
     "plan",
     "plan_preference",
     "preference",
+    "preference_bench",
     "register",
 ]
