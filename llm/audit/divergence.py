@@ -23,28 +23,26 @@ def divergence(ground: OnPolicy) -> Finding:
     """Which divergence from the reference is descended, and how strongly."""
     title = "which divergence it regularises"
     problem, group_size = ground.problem, min(ground.group_size, 2)
+    shown = _shown_at_all(ground)
+    if shown < ground.tolerance and not _value_moves(ground):
+        return Finding("divergence", title, "None: the loss does not look at the reference.", "note", 0.0, "strength")
+    if shown < ground.tolerance:
+        verdict = (
+            'None: the reference enters the value of the loss but no gradient, as a "k1" penalty does that is differentiated '
+            "through its samples. It regularises nothing."
+        )
+        return Finding("divergence", title, verdict, "bad", 0.0, "strength of the expected term")
     terms, candidates, size = [], [], 0.0
     for logits in ground.policies[:2]:
         ref = ground.generator.normal(size=logits.shape)
-        shown = ground.enumerated(Setting(logits, ref=ref))
         without = ground.enumerated(Setting(logits))
-        terms.append(without - shown)
+        terms.append(without - ground.enumerated(Setting(logits, ref=ref)))
         size += float(np.linalg.norm(without))
         candidates.append(divergence_fields(problem, logits, ref, group_size))
-    strength = float(np.linalg.norm(terms)) / max(size, 1e-300)
-    if strength < ground.tolerance:
-        shown = _shown_at_all(ground)
-        if shown < ground.tolerance and not _value_moves(ground):
-            return Finding("divergence", title, "None: the loss does not look at the reference.", "note", 0.0, "strength")
-        if shown < ground.tolerance:
-            verdict = (
-                'None: the reference enters the value of the loss but no gradient, as a "k1" penalty differentiated through its '
-                "samples does. It regularises nothing."
-            )
-            return Finding("divergence", title, verdict, "bad", 0.0, "strength of the expected term")
+    if float(np.linalg.norm(terms)) < ground.tolerance * max(size, 1e-300):
         verdict = (
-            "None in expectation: the reference changes every sample's weights, "
-            f"by up to {shown:.3g}, and the changes cancel. It regularises nothing and adds noise."
+            f"None in expectation: the reference changes every sample's weights, by up to {shown:.3g}, and the changes cancel. "
+            "It regularises nothing and adds noise."
         )
         return Finding("divergence", title, verdict, "bad", 0.0, "strength of the expected term")
     matches = best_match(terms, candidates, positive=True)
@@ -85,7 +83,7 @@ def _value_moves(ground: OnPolicy) -> bool:
 def _pairs(ground: OnPolicy) -> list[tuple[Batches, Batches]]:
     """Random groups on policy, shown once with the policy as the reference and once with another."""
     draw = Draw(ground.problem, max(ground.group_size, 2), ground.generator)
-    batches = [draw.batch([draw.group()]) for _ in range(4)]
+    batches = [draw.batch([draw.group()]) for _ in range(8)]
     return [
         (
             replace(batch, old=batch.logp, ref=batch.logp),

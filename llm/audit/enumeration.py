@@ -153,13 +153,16 @@ def enumerated_weight(
 ) -> Array:
     """omega (S, T) with every sequence a class of its own: what a loss that looks at log-probabilities needs.
 
-    Raises LossFailure or AuditError.
+    Groups whose weights are not finite count as zero, and in `subject.broken`. Raises LossFailure or AuditError.
     """
     omega = np.zeros(problem.mask.shape)
     probability = sequence_probability(problem, setting.sampler)
     for prompt in range(len(problem.prompt_probability)):
         own, classes = sequence_classes(problem, setting, prompt)
-        omega[own] = expected_weight(weight_table(subject, classes, group_size, exchangeable), probability[own])
+        table = weight_table(subject, classes, group_size, exchangeable)
+        broken = ~np.isfinite(table)
+        subject.broken += int(broken.any(axis=(-2, -1)).sum())
+        omega[own] = expected_weight(np.where(broken, 0.0, table), probability[own])
     return omega
 
 

@@ -125,15 +125,19 @@ def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: 
 
     ask("determinism", "same call twice", lambda: batching.determinism(subject, draw))
     order, exchangeable = batching.permutation(subject, draw)
+    if any(finding.key == "determinism" for finding in found):
+        verdict = "Not asked: of a loss that answers one question in two ways no expectation is enumerated."
+        return [*found, order, Finding("direction", "expected gradient against grad J", verdict, "note")]
     try:
         ground = on_policy.OnPolicy(subject, problem, group_size, exchangeable, generator)
     except LossFailure as failure:
         found.append(Finding("direction", "expected gradient against grad J", f"Could not be found out: {failure}.", "bad"))
     else:
-        if ground.table is not None and ground.table.failed:
-            share = ground.table.failed
-            verdict = f"{100 * share:.3g} % of the groups give NaN; what follows takes their gradients as zero."
-            found.append(Finding("finite", "NaN among all groups", verdict, "bad", share, "share of groups"))
+        share = 0.0 if ground.table is None else ground.table.failed
+        if share or subject.broken:
+            many = f"{100 * share:.3g} % of the kinds of groups" if share else f"{subject.broken} groups"
+            verdict = f"{many} give NaN; what follows takes their gradients as zero."
+            found.append(Finding("finite", "NaN among all groups", verdict, "bad", share or float(subject.broken), "groups"))
         ask("direction", "expected gradient against grad J", lambda: on_policy.direction(ground))
         ask("scalar", "which scalar it ascends", lambda: on_policy.which_scalar(ground))
         ask("prompt_weight", "weight of a prompt", lambda: prompt_weight.prompt_weight(subject, group_size, problem.horizon))

@@ -26,7 +26,7 @@ _BUMP = 1e-4
 class OnPolicy:
     """The on-policy expected gradient of a loss on a problem, tabulated once where the weights allow it.
 
-    policies: random logits (N, V) at which fields are compared. group_size: of the enumeration actually used: that of the audit
+    policies: random logits (N, V) at which fields are compared. fields: g (N, V) there. group_size: of the enumeration actually used: that of the audit
     where the weights see only lengths and rewards, else at most two.
     """
 
@@ -37,6 +37,9 @@ class OnPolicy:
         self.tolerance = max(EXACT, 10 * subject.rounding)
         self.table: BlindTable | None = blind_table(subject, problem, group_size, generator, exchangeable=exchangeable)
         self.group_size = group_size if self.table is not None else min(group_size, 2)
+        self.pair_table = self.table
+        if self.table is not None and group_size > 2:
+            self.pair_table = blind_table(subject, problem, 2, generator, exchangeable=exchangeable, draws=1)
         shape = (problem.n_nodes, problem.vocabulary_size)
         self.policies = [generator.normal(0.0, 1.0, shape) for _ in range(6 if self.table is not None else 3)]
         self.fields = [self.field(logits) for logits in self.policies]
@@ -49,6 +52,8 @@ class OnPolicy:
 
     def enumerated(self, setting: Setting) -> Array:
         """E[-grad loss] (N, V) in any setting, at most two answers a group. Raises LossFailure or AuditError."""
+        if self.pair_table is not None and setting.old is None and setting.ref is None and setting.reward is None:
+            return self.pair_table.field(setting.logits)
         return enumerated_field(self.subject, self.problem, setting, min(self.group_size, 2), self.exchangeable)
 
     def with_rewards(self, reward: Array) -> list[Array]:

@@ -16,9 +16,10 @@ from scipy.special import logit
 
 from ...solvers.preference_losses import CDPO, DPO, IPO, ORPO, Hinge, PreferenceLoss, RobustDPO, SimPO
 from ...solvers.preference_optimum import population_optimum
+from .errors import LossFailure
 from .finding import Finding
 from .pair_shape import Shape
-from .pairs import Population, margin_slope, population_slope, population_value
+from .pairs import Population, margin_slopes, population_slope, population_value
 from .subject import Array, Subject
 
 FAR = 60.0
@@ -48,8 +49,8 @@ def minimiser(subject: Subject, population: Population) -> Minimiser:
     start = np.log(population.reference / population.reference[-1])[:-1]
     point, size = start, max(float(np.abs(slope(start)).max()), 1e-300)
     best = (float("inf"), start)
-    for guess in (start, np.zeros_like(start), 0.5 * start + 1.0):
-        found = optimize.root(slope, guess, tol=1e-13, options={"maxfev": 400})
+    for guess in (start, np.zeros_like(start)):
+        found = optimize.root(slope, guess, tol=1e-13, options={"maxfev": 100})
         miss = float(np.abs(slope(found.x)).max()) / size
         if np.isfinite(miss) and np.abs(found.x).max() < FAR and miss < best[0]:
             best = (miss, found.x)
@@ -68,14 +69,14 @@ def minimiser(subject: Subject, population: Population) -> Minimiser:
 def _descend(slope, start: Array) -> tuple[Array, int]:
     """Steps of the slope's sign-normalised direction, shrinking where it turns."""
     point, step, before = start.copy(), 1.0, None
-    for k in range(300):
+    for k in range(100):
         here = slope(point)
         size = np.abs(here).max()
         if size == 0 or np.abs(point).max() > 2 * FAR:
             return point, k
         step = step * 1.3 if before is not None and here @ before > 0 else step * 0.5
         point, before = point - step * here / size, here
-    return point, 300
+    return point, 100
 
 
 def optimum(subject: Subject, shape: Shape, population: Population) -> list[Finding]:
@@ -197,13 +198,20 @@ def _has_cycle(matrix: Array) -> bool:
     return bool(np.trace(np.linalg.matrix_power(beats.astype(np.int64), 3)) > 0)
 
 
+_GRID = np.linspace(-20.0, 200.0, 221)
 PROBABILITIES = np.array([0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 
 
 def noise(subject: Subject) -> Finding:
     """The optimal margin of two responses as the preference between them loses its noise. Raises LossFailure."""
     title = "noise, and preferences without any"
-    margins = np.array([_best_margin(subject, float(p)) for p in PROBABILITIES])
+    grid = _GRID
+    try:
+        slopes = margin_slopes(subject, grid)
+    except LossFailure:  # a loss of odds may refuse a probability that is one in float64
+        grid = _GRID[_GRID <= 30]
+        slopes = margin_slopes(subject, grid)
+    margins = np.array([_best_margin(subject, float(p), grid, *slopes) for p in PROBABILITIES])
     details = {"probability": PROBABILITIES, "margin": margins}
     inner, finite = margins[:-1], np.isfinite(margins)
     told = ""
@@ -225,25 +233,29 @@ def noise(subject: Subject) -> Finding:
     return Finding("noise", title, verdict, "good", float(margins[-1]), "margin at p = 1", details)
 
 
-def _best_margin(subject: Subject, share: float) -> float:
-    """The margin at which the two-response loss has its least stationary point, infinite where it falls for ever."""
-    grid = np.linspace(-20.0, 200.0, 441)
-    with np.errstate(invalid="ignore"):
-        slope = margin_slope(subject, grid, share)
+def _best_margin(subject: Subject, share: float, grid: Array, won: Array, lost: Array) -> float:
+    """The margin at which the two-response loss is first stationary, infinite where it falls for ever.
+
+    won, lost: slopes (K,) on the grid (K,) of a label for the first and for the second response.
+    """
+    slope = share * won + (1 - share) * lost if share < 1 else won
     known = np.isfinite(slope)
     known[: int(np.argmax(known))] = True
     end = len(grid) if known.all() else int(np.argmin(known))
     grid, slope = grid[:end], slope[:end]
     up = np.flatnonzero((slope[:-1] < 0) & (slope[1:] >= 0))
     if not len(up):
-        return float("inf") if slope[np.flatnonzero(slope)[-1] if slope.any() else -1] <= 0 else float("-inf")
+        moving = np.flatnonzero(slope)
+        return float("inf") if not len(moving) or slope[moving[-1]] <= 0 else float("-inf")
     k = int(up[0])
     if slope[k + 1] == 0 and abs(slope[k]) < 1e-12 * np.abs(slope).max():
         return float("inf")  # an exponential tail that underflowed
     low, high = float(grid[k]), float(grid[k + 1])
-    for _ in range(50):
+    for _ in range(46):
         middle = (low + high) / 2
-        low, high = (middle, high) if margin_slope(subject, np.array([middle]), share)[0] < 0 else (low, middle)
+        one, other = (float(part[0]) for part in margin_slopes(subject, np.array([middle])))
+        falls = (share * one + (1 - share) * other if share < 1 else one) < 0
+        low, high = (middle, high) if falls else (low, middle)
     return (low + high) / 2
 
 

@@ -90,13 +90,14 @@ def population_value(subject: Subject, population: Population, score: Array) -> 
     return float(sum(wins[i[k], j[k]] * subject.evaluate(pairs, k)[0] for k in range(len(pairs))))
 
 
-def margin_slope(subject: Subject, margin: Array, share: float, base: float = 0.0) -> Array:
-    """dL/dm of two responses of equal reference, K margins m = log(pi_1 / pi_2) + base, the first preferred with that share."""
+def margin_slopes(subject: Subject, margin: Array) -> tuple[Array, Array]:
+    """dl/dm (K,) of two responses of equal reference, margins m = log(pi_1 / pi_2) (K,): if the first won, if the second did."""
     logp_1, logp_2 = -np.logaddexp(0, -margin), -np.logaddexp(0, margin)
-    half = np.full_like(margin, np.log(0.5))
-    first = subject.weights(single(logp_1, logp_2, half + base, half))[:, :, 0]
-    second = subject.weights(single(logp_2, logp_1, half, half + base))[:, :, 0]
+    half = np.array(np.log(0.5))
+    first = subject.weights(single(logp_1, logp_2, half, half))[:, :, 0]
+    second = subject.weights(single(logp_2, logp_1, half, half))[:, :, 0]
     rises = np.exp(logp_2), -np.exp(logp_1)
-    won = -(first[:, 0] * rises[0] + first[:, 1] * rises[1])
-    lost = -(second[:, 1] * rises[0] + second[:, 0] * rises[1])
-    return share * won + (1 - share) * lost
+    with np.errstate(invalid="ignore"):
+        won = -(first[:, 0] * rises[0] + first[:, 1] * rises[1])
+        lost = -(second[:, 1] * rises[0] + second[:, 0] * rises[1])
+    return won, lost

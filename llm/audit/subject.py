@@ -100,7 +100,8 @@ class Batches:
 class Subject:
     """A loss that is asked for weights, the negative derivatives of its value in its first arguments.
 
-    calls: how often it ran. detached: how often its value had no gradient. rounding: relative error its arithmetic may make.
+    calls: how often it ran. detached: how often its value had no gradient. broken: groups of enumerations whose weights were
+    not finite. rounding: relative error its arithmetic may make.
     """
 
     def __init__(self, loss: Loss, dtype: torch.dtype = torch.float64) -> None:
@@ -108,6 +109,7 @@ class Subject:
         self.dtype = dtype
         self.calls = 0
         self.detached = 0
+        self.broken = 0
         self.rounding = 1e-9 if dtype == torch.float64 else 1e-4
         self._vectorised: bool | None = None
 

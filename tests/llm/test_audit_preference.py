@@ -1,0 +1,169 @@
+"""Preference losses by the audit: minimisers, noise, lengths, displacement, against closed forms written here."""
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.audit import AuditError, audit_preference
+from banach.llm.audit.pairs import Population, population_slope, population_value
+from banach.llm.audit.subject import Subject
+from banach.mdp.preference import PreferenceOracle
+from scipy import optimize
+from torch.nn.functional import logsigmoid
+
+from .plain_losses import cdpo, dpo, hinge, ipo, margin, orpo, simpo
+
+LOSSES = {
+    "dpo": dpo(0.1),
+    "cdpo": cdpo(0.5, 0.1),
+    "ipo": ipo(0.3),
+    "hinge": hinge(0.5),
+    "simpo": simpo(2.0, 0.5),
+    "orpo": orpo(0.5),
+}
+_FOUND = {}
+
+
+def found(name):
+    """The audit of a loss of the table, made once."""
+    if name not in _FOUND:
+        _FOUND[name] = audit_preference(LOSSES[name], name=name)
+    return _FOUND[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("dpo", {"beta": 0.1}),
+        ("cdpo", {"beta": 0.5, "flip": 0.1}),
+        ("ipo", {"tau": 0.3}),
+        ("hinge", {"beta": 0.5}),
+        ("simpo", {"beta": 2.0, "gamma": 0.5}),
+    ],
+)
+def test_the_curve_of_the_margin_names_the_loss_and_its_parameters(name, parameters):
+    assert found(name)["margin"].details["parameters"] == pytest.approx(parameters, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo", "simpo"])
+def test_the_minimiser_is_the_closed_form_optimum(name):
+    assert found(name)["optimum"].grade == "good"
+    assert found(name)["optimum"].value < 1e-8
+
+
+def test_dpo_asks_for_the_gibbs_policy_of_a_bradley_terry_reward():
+    reward = np.array([1.0, -0.4, 0.3])
+    answer = audit_preference(dpo(0.5), PreferenceOracle.bradley_terry(reward))["optimum"]
+    ref = np.array(answer.details["reference"])
+    wanted = ref * np.exp(reward / 0.5)
+    np.testing.assert_allclose(answer.details["policy"], wanted / wanted.sum(), atol=1e-9)
+
+
+def test_orpos_minimiser_is_recognised_though_it_looks_at_more_than_the_margin():
+    answer = found("orpo")
+    assert "More than the margin" in answer["margin"].verdict
+    assert "Exactly the optimum of ORPO of weight 0.5" in answer["optimum"].verdict
+    assert answer["displacement"].value > 0
+
+
+def test_the_hinge_asks_for_a_vertex_of_its_linear_program():
+    assert "linear program" in found("hinge")["optimum"].verdict
+    assert found("hinge")["optimum"].value < 1e-9
+
+
+@pytest.mark.parametrize(("name", "law", "scale"), [("dpo", "logit p", 10), ("ipo", "2p - 1", 1 / 0.6), ("hinge", "a step", 2)])
+def test_the_margin_follows_the_losss_own_law_of_the_preference(name, law, scale):
+    found_law = found(name)["noise"].details["law"]
+    assert found_law["name"] == law
+    assert found_law["scale"] == pytest.approx(scale, rel=1e-6)
+
+
+def test_a_preference_without_noise_has_a_finite_margin_under_cdpo_ipo_and_hinge_only():
+    assert found("dpo")["noise"].value == float("inf")
+    assert found("cdpo")["noise"].value == pytest.approx(np.log(0.9 / 0.1) / 0.5, rel=1e-9)
+    assert found("ipo")["noise"].value == pytest.approx(1 / 0.6, rel=1e-9)
+    assert found("hinge")["noise"].value == pytest.approx(2, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo", "hinge"])
+def test_what_sees_the_margin_alone_holds_no_likelihood(name):
+    answer = found(name)
+    assert answer["displacement"].value == 0
+    assert answer["swap"].grade == "good"
+    assert answer["reference"].grade == "good"
+    assert answer["length"].grade == "good"
+
+
+def test_a_mean_over_tokens_depends_on_lengths_as_trls_ipo_does():
+    def averaged(c, r, a, b, lc, lr):
+        return ((c - a) / lc - (r - b) / lr - 1 / 0.6).square().mean()
+
+    answer = audit_preference(averaged)
+    assert answer["length"].grade == "note"
+    assert answer["length"].value > 0.1
+    assert found("simpo")["length"].value > 0.1
+    assert found("simpo")["reference"].value == 0
+
+
+def test_a_sign_error_is_caught():
+    answer = audit_preference(lambda *a: -dpo(0.5)(*a))
+    assert answer["direction"].grade == "bad"
+    swapped = audit_preference(lambda c, r, a, b, *_: -logsigmoid(0.5 * margin(r, c, b, a)).mean())
+    assert swapped["direction"].grade == "bad"
+    assert "wrong way round" in swapped["optimum"].verdict
+    assert swapped["noise"].value == float("-inf")
+
+
+def test_pairs_that_act_on_each_other_are_caught():
+    def coupled(c, r, a, b, *_):
+        m = margin(c, r, a, b)
+        return -logsigmoid(m - 0.5 * m.mean().detach()).mean()
+
+    answer = audit_preference(coupled)
+    assert answer["microbatch"].grade == "bad"
+
+
+def test_a_label_that_is_ignored_is_caught():
+    answer = audit_preference(lambda c, r, a, b, *_: -(c + r).mean())
+    assert answer["swap"].grade == "bad"
+
+
+def test_an_overflow_is_caught():
+    answer = audit_preference(lambda c, r, a, b, *_: torch.log1p(torch.exp(-0.1 * margin(c, r, a, b))).mean())
+    assert answer["extremes"].grade == "bad"
+    assert found("dpo")["extremes"].grade == "good"
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda *a: (dpo(0.1)(*a), 1, 2), "tuple of 3"),
+        (lambda c, r, a, b, *_: margin(c, r, a, b), "shape"),
+        (lambda *a: 1 / 0, "ZeroDivisionError"),
+        (lambda *a: dpo(0.1)(*a).detach(), "no gradient"),
+        (lambda *a: dpo(0.1)(*a) * float("nan"), "NaN"),
+    ],
+)
+def test_what_cannot_be_audited_is_a_finding(loss, words):
+    answer = audit_preference(loss)
+    assert len(answer.findings) == 1
+    assert words in answer["runs"].verdict
+    assert answer["runs"].grade == "bad"
+
+
+def test_the_population_slope_is_the_derivative_of_the_population_value():
+    generator = np.random.default_rng(0)
+    population = Population(
+        PreferenceOracle.population(generator.normal(size=(3, 4))),
+        generator.dirichlet(np.ones(4)),
+        generator.uniform(size=(4, 4)),
+    )
+    for name in ("cdpo", "orpo"):
+        subject = Subject(LOSSES[name])
+        score = generator.normal(size=4)
+        slope = optimize.approx_fprime(score, lambda u, subject=subject: population_value(subject, population, u), 1e-7)
+        np.testing.assert_allclose(population_slope(subject, population, score), slope, atol=1e-5)
+
+
+def test_one_response_is_refused():
+    with pytest.raises(AuditError, match="two or more"):
+        audit_preference(dpo(0.1), PreferenceOracle(np.array([[0.5]])))
