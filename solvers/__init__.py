@@ -11,6 +11,7 @@ from .end_component_iteration import EndComponentIteration
 from .errors import CertificateRejected, Infeasible, InfiniteValue, NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
 from .interval_iteration import IntervalIteration
+from .iwocs import WorstCaseSearch, iwocs
 from .linear_programming import LinearProgramming
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
@@ -68,6 +69,7 @@ __all__ = [
     "Trace",
     "ValueIteration",
     "Verdict",
+    "WorstCaseSearch",
     "blackwell",
     "bradley_terry",
     "check",
@@ -76,6 +78,7 @@ __all__ = [
     "exact_value",
     "exploitability",
     "iterate",
+    "iwocs",
     "nash",
     "population_optimum",
     "regularised_nash",
