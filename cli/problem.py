@@ -16,6 +16,8 @@ from pathlib import Path
 from ..mdp.criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from ..mdp.errors import ModelError
 from ..mdp.model import MDP
+from ..mdp.robust import RobustMDP
+from .ambiguity import set_named
 from .spelling import SpellingError, spelled
 
 ASKED = (".umb", ".tra")
@@ -32,14 +34,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--total-reward", action="store_true", help="undiscounted reward until a terminal state")
     group.add_argument("--average-reward", action="store_true", help="long-run average reward a step")
     group.add_argument("--minimize", action="store_true", help="rewards are costs, probabilities are to be small")
+    group = parser.add_argument_group("what nature may do (default: nothing)")
+    group.add_argument(
+        "--robust", metavar="SET", help="the worst rows in a set round the model's: l1:0.1, kl:0.05, cvar:0.2 ..."
+    )
+    group.add_argument("--optimistic", metavar="SET", help="the best rows in such a set")
+    group.add_argument("--everywhere", action="store_true", help="rows may also reach states that the model's do not")
     group = parser.add_argument_group("what a .umb or .tra file is asked")
     group.add_argument("--target", metavar="LABEL", help="the probability of reaching a state with this label")
     group.add_argument("--avoid", metavar="LABEL", help="... before any state with this label")
     group.add_argument("--reward", metavar="NAME", help="the reward of this name, until the target where there is one")
 
 
-def open_problem(arguments: argparse.Namespace) -> MDP:
-    """The problem that the words name. Raises BanachErrors (ModelError, FileFormatError, SpellingError), OSError."""
+def open_problem(arguments: argparse.Namespace) -> MDP | RobustMDP:
+    """The problem that the words name, nature's part included.
+
+    Raises BanachErrors (ModelError, FileFormatError, SpellingError), OSError.
+    """
     text, criterion = arguments.model, _criterion(arguments)
     suffix = Path(text).suffix
     if suffix not in ASKED and (arguments.target or arguments.avoid or arguments.reward):
@@ -58,7 +69,25 @@ def open_problem(arguments: argparse.Namespace) -> MDP:
     wanted = criterion or problem.criterion
     if arguments.minimize:
         wanted = dataclasses.replace(wanted, minimize=True)
-    return problem if wanted == problem.criterion else problem.replace(criterion=wanted)
+    return _with_nature(problem if wanted == problem.criterion else problem.replace(criterion=wanted), arguments)
+
+
+def nominal(problem: MDP | RobustMDP) -> MDP:
+    """The table behind a problem, with its names and its initial distribution."""
+    return problem.problem if isinstance(problem, RobustMDP) else problem
+
+
+def _with_nature(problem: MDP, arguments: argparse.Namespace) -> MDP | RobustMDP:
+    """Raises SpellingError for words that contradict each other, ModelError for a set that does not fit."""
+    word = arguments.robust or arguments.optimistic
+    if arguments.robust and arguments.optimistic:
+        raise SpellingError("--robust and --optimistic ask for different things; give one of them")
+    if word is None:
+        if arguments.everywhere:
+            raise SpellingError("--everywhere says where nature may send the model; add --robust SET or --optimistic SET")
+        return problem
+    chosen = set_named(word, "all" if arguments.everywhere else "nominal")
+    return RobustMDP(problem, chosen, optimistic=arguments.optimistic is not None)
 
 
 def _criterion(arguments: argparse.Namespace) -> Criterion | None:

@@ -14,6 +14,7 @@ from .start import at_the_start, whole
 
 if TYPE_CHECKING:
     from ..mdp.model import MDP
+    from ..mdp.robust import RobustMDP
     from ..solvers.check import Verdict
     from ..solvers.solution import Solution
 
@@ -31,6 +32,7 @@ examples:
   banach solve gym:FrozenLake-v1:map_name=8x8 --discount 0.99 --method policy-iteration
   banach solve forest.npz --average-reward --save-certificate forest.proof.npz
   banach solve coin.umb --target finished --minimize --eps 1e-9
+  banach solve riverswim --robust l1:0.1
   banach solve large.npz --checkpoint large.part --json"""
 
 _MANY = 8
@@ -53,6 +55,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Solve, check, save and print. Raises BanachError, OSError."""
+    from ..mdp.robust import RobustMDP
     from ..solvers.check import check
     from ..solvers.solve import solve
     from .method import method_named
@@ -64,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     verdict = check(model, solution.certificate)
     facts = _document(arguments.model, model, solution, verdict, time.perf_counter() - began)
+    if isinstance(model, RobustMDP):
+        facts["nature"] = {"set": str(model.ambiguity), "optimistic": model.optimistic}
     if arguments.save_certificate is not None:
         solution.certificate.save(arguments.save_certificate)
         facts["certificate"] = arguments.save_certificate
@@ -74,10 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _document(name: str, model: MDP, solution: Solution, verdict: Verdict, check_seconds: float) -> dict[str, Any]:
+def _document(name: str, asked: MDP | RobustMDP, solution: Solution, verdict: Verdict, check_seconds: float) -> dict[str, Any]:
     """What the command has to say, as JSON-able facts."""
     from .method import spelling_of
 
+    model = problem.nominal(asked)
     certificate, trace = solution.certificate, solution.trace
     (lower, upper), start = whole(certificate), at_the_start(model, certificate)
     policy = np.atleast_2d(certificate.policy)[0] if certificate.policy.size else np.full(model.n_states, -1)
@@ -95,7 +101,7 @@ def _document(name: str, model: MDP, solution: Solution, verdict: Verdict, check
     initial = [] if model.initial is None else model.initial.nonzero()[0].tolist()
     return {
         "model": name,
-        "fingerprint": model.fingerprint,
+        "fingerprint": asked.fingerprint,
         "states": model.n_states,
         "pairs": model.n_pairs,
         "transitions": model.n_transitions,
@@ -120,6 +126,8 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     kind = f"{criterion.pop('name')}({', '.join(f'{key}={value}' for key, value in criterion.items())})"
     size = f"{facts['states']} states, {facts['pairs']} actions in all, {facts['transitions']} transitions"
     lines = {"model": f"{facts['model']}: {size}", "criterion": kind}
+    if "nature" in facts:
+        lines["nature"] = f"{'helps' if facts['nature']['optimistic'] else 'hinders'}, {facts['nature']['set']}"
     if facts["initial"] is not None:
         lines["value at the start"] = terminal.bracket(facts["initial"]["lower"], facts["initial"]["upper"])
     rows = facts["initial_states"] if len(facts["initial_states"]) < _MANY else []
