@@ -15,8 +15,8 @@ from ..audit.finding import Finding
 from .catalogue import Peer
 
 SPLITS = (2, 4)
-_SINGLE = 1e-4  # Liger's and ORPO's arithmetic is float32
-_BATCHES = 3
+SINGLE = 1e-4  # Liger's and ORPO's arithmetic is float32
+BATCHES = 3
 
 
 def accumulation(peer: Peer, **settings: Any) -> Finding:
@@ -25,18 +25,18 @@ def accumulation(peer: Peer, **settings: Any) -> Finding:
     changes = dict.fromkeys(SPLITS, 0.0)
     factors = dict.fromkeys(SPLITS, 1.0)
     straight = True
-    for seed in range(_BATCHES):
-        whole = _gradient(peer.loss(**settings), peer.kind, seed)
+    for seed in range(BATCHES):
+        whole = gradient(peer.loss(**settings), peer.kind, seed)
         for split in SPLITS:
-            cut = _gradient(peer.loss(accumulation=split, **settings), peer.kind, seed)
+            cut = gradient(peer.loss(accumulation=split, **settings), peer.kind, seed)
             factor = float((whole * cut).sum() / (whole * whole).sum())
-            straight &= bool((cut - factor * whole).norm() < _SINGLE * cut.norm())
+            straight &= bool((cut - factor * whole).norm() < SINGLE * cut.norm())
             change = float((cut - whole).norm() / whole.norm())
             if change >= changes[split]:
                 changes[split], factors[split] = change, factor
     largest = max(changes.values())
     details = {"changes": changes, "factors": factors}
-    if largest < _SINGLE:
+    if largest < SINGLE:
         verdict = "The same gradient in one, two or four micro-batches."
         return Finding("accumulation", title, verdict, "good", largest, "relative change", details)
     if straight:
@@ -52,7 +52,7 @@ def accumulation(peer: Peer, **settings: Any) -> Finding:
     return Finding("accumulation", title, verdict, "bad", largest, "relative change", details)
 
 
-def _gradient(loss: Any, kind: str, seed: int) -> torch.Tensor:
+def gradient(loss: Any, kind: str, seed: int) -> torch.Tensor:
     """Gradient of the loss in the log-probabilities of a batch of eight sequences in pairs, or of eight pairs."""
     generator = torch.Generator().manual_seed(seed)
     rows, tokens = 8, 5

@@ -1,7 +1,8 @@
 """The audit of every loss that other libraries ship, and the table of what it found.
 
 A document holds everything: `versions`, `seconds`, and `rows`, each with library, name, kind, owner, settings and what the
-audit says as JSON, the finding about gradient accumulation included. The page is drawn from the document alone.
+audit says as JSON, the finding about gradient accumulation included. Of a loss of Liger's that has the gradient of TRL's loss
+of that name, twin and difference are told, and the twin's audit is not repeated. The page is drawn from the document alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from ..audit import audit, audit_preference
 from ..audit.finding import Audit
 from .accumulation import accumulation
+from .agreement import ROUNDING, difference, twin
 from .catalogue import PEERS, Peer, versions
 
 Row = Mapping[str, Any]
@@ -78,8 +80,13 @@ def survey(peers: Iterable[Peer] = PEERS, report: Callable[[int, int, str], None
 
 def row(peer: Peer) -> dict[str, Any]:
     """What the audit says of one peer, as JSON. Raises PeerMissing when its library is not installed."""
-    about = {"library": peer.library, "name": peer.name, "title": peer.title, "kind": peer.kind, "owner": peer.owner}
-    return about | {"settings": dict(peer.settings)} | {"audit": examine(peer).document()}
+    about: dict[str, Any] = {"library": peer.library, "name": peer.name, "title": peer.title, "kind": peer.kind}
+    about |= {"owner": peer.owner, "settings": dict(peer.settings), "twin": None, "difference": None}
+    if peer.library == "liger":
+        about |= {"twin": twin(peer).title, "difference": difference(peer)}
+        if about["difference"] < ROUNDING:
+            return about | {"audit": {"findings": [dataclasses.asdict(accumulation(peer))]}}
+    return about | {"audit": examine(peer).document()}
 
 
 def examine(peer: Peer, group_size: int | None = None, **settings: Any) -> Audit:
@@ -105,11 +112,19 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         *_LEGEND,
     ]
+    audited = [row for row in document["rows"] if not _is_twin(row)]
     for kind, head in (("group", "## Losses of groups of answers"), ("pair", "## Losses of preferred and rejected answers")):
-        rows = [row for row in document["rows"] if row["kind"] == kind]
+        rows = [row for row in audited if row["kind"] == kind]
         if rows:
-            lines += ["", head, "", *table(kind, rows), "", *sentences(kind, rows)]
+            lines += ["", head, "", *table(rows), "", *sentences(kind, rows)]
+    twins = [row for row in document["rows"] if row["twin"] is not None]
+    if twins:
+        lines += ["", "## The same loss in both libraries", "", *_TWINS, "", *twin_table(twins)]
     return "\n".join(lines) + "\n"
+
+
+def _is_twin(row: Row) -> bool:
+    return row["difference"] is not None and row["difference"] < ROUNDING
 
 
 _LEGEND = [
@@ -123,9 +138,16 @@ _LEGEND = [
 ]
 
 
-def table(kind: str, rows: Sequence[Row]) -> list[str]:
-    """Lines of the table of the rows of one kind."""
-    columns = COLUMNS[kind]
+_TWINS = [
+    "Liger's gradient against TRL's on the same batches, at equal settings; what is said above of TRL's loss holds of Liger's",
+    "where they agree to the rounding of float32. By default Liger's GRPO family adds 0.04 times k3, TRL's adds nothing. Liger's",
+    "dapo, cispo and vespo take a step's token count as `num_items_in_batch`; without it each micro-batch is its own mean.",
+]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines of the table of rows of one kind."""
+    columns = COLUMNS[rows[0]["kind"]]
     lines = ["| loss | code | " + " | ".join(columns.values()) + " |", "|---|---|" + "---:|" * len(columns)]
     return lines + [line(row) for row in rows]
 
@@ -134,9 +156,22 @@ def line(row: Row) -> str:
     """A peer's line of the table."""
     found = {finding["key"]: finding for finding in row["audit"]["findings"]}
     cells = [_cell(found.get(key)) for key in COLUMNS[row["kind"]]]
+    return f"| {row['title']} | {_code(row)} | " + " | ".join(cells) + " |"
+
+
+def twin_table(rows: Sequence[Row]) -> list[str]:
+    """Lines of the table of losses that both libraries ship."""
+    lines = ["| loss | code | as | difference | accumulation |", "|---|---|---|---:|---:|"]
+    for row in rows:
+        found = {finding["key"]: finding for finding in row["audit"]["findings"]}
+        shown = "rounding" if _is_twin(row) else f"{row['difference']:.3g} ✗"
+        lines.append(f"| {row['title']} | {_code(row)} | {row['twin']} | {shown} | {_cell(found.get('accumulation'))} |")
+    return lines
+
+
+def _code(row: Row) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
-    owner = f"`{row['owner']}`" + (f", {settings}" if settings else "")
-    return f"| {row['title']} | {owner} | " + " | ".join(cells) + " |"
+    return f"`{row['owner']}`" + (f", {settings}" if settings else "")
 
 
 def _cell(finding: Mapping[str, Any] | None) -> str:

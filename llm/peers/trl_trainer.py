@@ -63,7 +63,7 @@ def build(kind: str, settings: str, n_sequences: int, group_size: int, accumulat
             if group_size != 2:
                 raise PeerRefusal(f"online DPO compares two completions of a prompt; the groups have {group_size}")
             fields["per_device_train_batch_size"] //= 2
-        else:
+        elif kind != "kto":  # an example of KTO's is one response, of the others' a pair
             fields["per_device_train_batch_size"] //= 2
         try:
             return _initialised(kind, configuration, trainer, fields)
