@@ -140,7 +140,7 @@ _LEGEND = [
 
 _TWINS = [
     "Liger's gradient against TRL's on the same batches, at equal settings; what is said above of TRL's loss holds of Liger's",
-    "where they agree to the rounding of float32. By default Liger's GRPO family adds 0.04 times k3, TRL's adds nothing. Liger's",
+    "where they agree to float32's rounding. By default Liger's GRPO family adds 0.04 times k3, TRL's adds nothing. Liger's",
     "dapo, cispo and vespo take a step's token count as `num_items_in_batch`; without it each micro-batch is its own mean.",
 ]
 
