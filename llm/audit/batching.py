@@ -1,4 +1,4 @@
-"""What a loss minds beside its answers: their order, their padding, their length, what else lies in the batch, and its dtype."""
+"""What a loss minds beside its answers: their order, their padding, what else lies in the batch, and its dtype."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Draw:
         """Sequence numbers (group_size,) of answers to one prompt, drawn evenly, not all of one reward where that can be."""
         prompt = self.generator.integers(self.problem.n_prompts)
         own = np.flatnonzero(self.problem.prompt == prompt)
+        chosen = self.generator.choice(own, self.group_size)
         for _ in range(50):
             chosen = self.generator.choice(own, self.group_size)
             if self.group_size == 1 or np.ptp(self.problem.reward[chosen]) > 0:
@@ -85,8 +86,8 @@ def microbatching(subject: Subject, draw: Draw, trials: int = 6) -> Finding:
         return Finding("microbatch", title, verdict, "note", as_sum, "gap to the sum of microbatches", details)
     gap = min(as_mean, as_sum)
     verdict = (
-        f"Cutting the batch changes the gradient: the mean over microbatches is off by up to {100 * as_mean:.3g} % and the sum by "
-        f"{100 * as_sum:.3g} %. Groups share a normaliser, so accumulation needs the global one."
+        f"Cutting the batch changes the gradient: the mean over microbatches is off by up to {100 * as_mean:.3g} % and the sum "
+        f"by {100 * as_sum:.3g} %. Groups share a normaliser, so accumulation needs the global one."
     )
     return Finding("microbatch", title, verdict, "bad", gap, "gap to the nearer of mean and sum", details)
 
@@ -97,18 +98,13 @@ def padding(subject: Subject, draw: Draw) -> Finding:
     plain = draw.batch([draw.group()])
     before = subject.evaluate(plain)[1]
     width = ((0, 0), (0, 0), (0, 3))
-    wider = Batches(
-        *(np.pad(array, width) for array in (plain.logp, plain.old, plain.ref, plain.mask)), plain.reward, plain.group
-    )
+    logp, old, ref, mask = (np.pad(array, width) for array in (plain.logp, plain.old, plain.ref, plain.mask))
+    wider = Batches(logp, old, ref, mask, plain.reward, plain.group)
     after = subject.evaluate(wider)[1]
     grows = _gap(after[:, : before.shape[1]], before)
     noise = draw.generator.normal(-4.0, 1.0, (3, *wider.logp.shape))
-    filled = Batches(
-        *(np.where(wider.mask, array, junk) for array, junk in zip((wider.logp, wider.old, wider.ref), noise, strict=True)),
-        wider.mask,
-        wider.reward,
-        wider.group,
-    )
+    logp, old, ref = (np.where(mask, array, junk) for array, junk in zip((logp, old, ref), noise, strict=True))
+    filled = Batches(logp, old, ref, mask, plain.reward, plain.group)
     leak = subject.evaluate(filled)[1]
     off = float(np.abs(np.where(wider.mask[0], 0.0, leak)).max() / max(np.abs(after).max(), 1e-300))
     moved = _gap(np.where(wider.mask[0], leak, 0.0), np.where(wider.mask[0], after, 0.0))

@@ -1,4 +1,4 @@
-"""Groups at the edge: no variance, one answer, an answer of no tokens, log-ratios that overflow; and answers of other lengths."""
+"""Groups at the edge: no variance, one answer, an answer of no tokens, log-ratios that overflow; and lengths."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _TOKENS = 8
 def _group(reward: Array, length: Array, logp: float = -1.0, old: float = -1.0, ref: float = -1.0) -> Batches:
     """One group of answers of given rewards and lengths, both (G,), every token with the same log-probabilities."""
     mask = np.arange(_TOKENS) < np.asarray(length)[:, None]
-    arrays = (np.where(mask, value, 0.0)[None] for value in (logp, old, ref))
-    return Batches(*arrays, mask[None], np.asarray(reward, dtype=float)[None], np.zeros(len(mask), dtype=np.int64))
+    own, sampler, reference = (np.where(mask, value, 0.0)[None] for value in (logp, old, ref))
+    return Batches(
+        own, sampler, reference, mask[None], np.asarray(reward, dtype=float)[None], np.zeros(len(mask), dtype=np.int64)
+    )
 
 
 def zero_variance(subject: Subject, group_size: int) -> Finding:
@@ -46,7 +48,7 @@ def zero_variance(subject: Subject, group_size: int) -> Finding:
         if max(found["all wrong"], found["all right"]) < 1e-9 and residue > 1e-3:
             verdict = (
                 "Equal rewards of 0 or 1 give zero, but equal rewards of 0.1 in float32 give weights of "
-                f"{residue:.3g} of a mixed group's: rounding residue is divided by a standard deviation that is rounding residue."
+                f"{residue:.3g} of a mixed group's: rounding residue is divided by rounding residue."
             )
             return Finding("zero_variance", title, verdict, "bad", residue, "weight over a mixed group's", found)
     top = max(found["all wrong"], found["all right"])
@@ -134,5 +136,6 @@ def length_bias(subject: Subject, group_size: int) -> Finding:
         return Finding("length", title, verdict, "good", steepest, "slope of log weight in log length", details)
     law = "1/length exactly" if all(abs(slope + 1) < 1e-6 for slope in slopes.values()) else f"about length^{steepest:.2f}"
     effect = ": long wrong answers are punished less per token" if which == "wrong" and share < 1 else ""
-    verdict = f"A token's weight falls like {law}; in a {which} answer of {_TOKENS} tokens it is {share:.3g} of that in one of 1{effect}."
+    beside = f"in a {which} answer of {_TOKENS} tokens it is {share:.3g} of that in one of 1"
+    verdict = f"A token's weight falls like {law}; {beside}{effect}."
     return Finding("length", title, verdict, "bad", steepest, "slope of log weight in log length", details)

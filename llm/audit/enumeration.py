@@ -108,7 +108,7 @@ def weight_table(subject: Subject, classes: Classes, group_size: int, exchangeab
 
 
 def expected_weight(table: Array, probability: Array) -> Array:
-    """omega (C, T): the summed weight of a class's tokens over all places in the group, the others drawn from probability (C,)."""
+    """omega (C, T): the weight of a class's tokens summed over places in the group, others drawn from probability (C,)."""
     group_size = table.ndim - 2
     total = np.zeros((len(probability), table.shape[-1]))
     for place in range(group_size):

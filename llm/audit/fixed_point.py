@@ -1,12 +1,12 @@
 r"""Where following the loss comes to rest.
 
-With a reference term: a zero of the exact on-policy field g(theta), fixed reference, on a bandit of three arms, R = (1, 0, 0), where
-every length is one. If the field is a grad J - b grad D, the optimum is known for beta = b/a:
+With a reference term: a zero of the exact on-policy field g(theta), fixed reference, on a bandit of three arms,
+R = (1, 0, 0), where every length is one. If the field is a grad J - b grad D, the optimum is known for beta = b/a:
 
     D = KL(pi || ref):  pi = ref e^{R/beta} / Z          D = KL(ref || pi):  pi = beta ref / (lambda - R),  sum pi = 1.
 
-Without one nothing rests inside the simplex, and the tabulated field is followed on the audited problem itself, to see whether it
-ends at a deterministic policy that is optimal there.
+Without one nothing rests inside the simplex, and the tabulated field is followed on the audited problem itself, to see
+whether it ends at a deterministic policy that is optimal there.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def _on_bandit(subject: Subject, size: int, exchangeable: bool) -> Finding:
         verdict = f"At the optimum of J minus {beta:.4g} times the {name} (total variation {distance[name]:.1e}).{unstable}"
         return Finding("fixed_point", title, verdict, "good" if stable else "bad", distance[name], "total variation", details)
     verdict = (
-        f"At {_shown(policy)}, {distance[name]:.3g} in total variation from the nearest closed form ({name} with beta {beta:.3g})."
-        f"{unstable}"
+        f"At {_shown(policy)}, {distance[name]:.3g} in total variation from the nearest closed form ({name} with beta "
+        f"{beta:.3g}).{unstable}"
     )
     return Finding("fixed_point", title, verdict, "note", distance[name], "total variation", details)
 
@@ -143,7 +143,7 @@ def _is_stable(ascent, rest: Array) -> bool:
 
 
 def _temperature(subject: Subject, bandit: TokenProblem, ref: Array, size: int, exchangeable: bool) -> float | None:
-    """beta = b/a from the two parts of the field at the reference's side, or None where a part is no multiple of its candidate."""
+    """beta = b/a from the two parts of the field beside the reference, or None where J is not ascended."""
     logits = ref + np.array([[0.7, -0.3, 0.0]])
     alone = enumerated_field(subject, bandit, Setting(logits), size, exchangeable)
     term = alone - enumerated_field(subject, bandit, Setting(logits, ref=ref), size, exchangeable)

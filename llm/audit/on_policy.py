@@ -14,7 +14,7 @@ import numpy as np
 from ...mdp.token import TokenProblem
 from .enumeration import BlindTable, Setting, blind_table, enumerated_field
 from .finding import Finding
-from .scalars import J, NO_GRADIENTS, Match, best_match, compare, reward_fields
+from .scalars import NO_GRADIENTS, J, Match, best_match, compare, reward_fields
 from .subject import Array, Subject
 
 EXACT = 1e-7
@@ -26,8 +26,8 @@ _BUMP = 1e-4
 class OnPolicy:
     """The on-policy expected gradient of a loss on a problem, tabulated once where the weights allow it.
 
-    policies: random logits (N, V) at which fields are compared. fields: g (N, V) there. group_size: of the enumeration actually used: that of the audit
-    where the weights see only lengths and rewards, else at most two.
+    policies: random logits (N, V) at which fields are compared. fields: g (N, V) there. group_size: of the
+    enumeration actually used: that of the audit where the weights see only lengths and rewards, else at most two.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ def which_scalar(ground: OnPolicy) -> list[Finding]:
         per_prompt = _prompt_factors(ground)
         if per_prompt is not None and integrable:
             verdict = (
-                "A scalar sum_q rho_q F(p_q) of the prompts' success rates alone: each prompt's gradient is parallel to grad p_q, "
-                f"with factors from {per_prompt.min():.3g} to {per_prompt.max():.3g}. Among fixed scalars the nearest is "
+                "A scalar sum_q rho_q F(p_q) of the prompts' success rates alone: each prompt's gradient is parallel to grad "
+                f"p_q, with factors from {per_prompt.min():.3g} to {per_prompt.max():.3g}. Among fixed scalars the nearest is "
                 f"{best.name} (cosine {best.cosine:.5f})."
             )
         named = Finding("scalar", title, verdict, "note", best.residual, "residual of the nearest", ranking)

@@ -1,14 +1,15 @@
 r"""What a preference loss asks for: its population minimiser, found generically, against the closed forms; noise; cycles.
 
 The minimiser over all policies is found from the loss's own slopes (quasi-Newton, then Newton), and compared with
-`solvers.preference_optimum` for the loss that its curve names. On two responses, preferred with probability p, the optimal margin
-m*(p) shows what the loss takes p for: logit p / beta (the Bradley-Terry reward: DPO), (2p - 1)/(2 tau) (IPO), a step (hinge), and
-whether a preference without noise, p = 1, drives the margin to infinity.
+`solvers.preference_optimum` for the loss that its curve names. On two responses, preferred with probability p, the optimal
+margin m*(p) shows what the loss takes p for: logit p / beta (the Bradley-Terry reward: DPO), (2p - 1)/(2 tau) (IPO), a step
+(hinge), and whether a preference without noise, p = 1, drives the margin to infinity.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -91,7 +92,9 @@ def optimum(subject: Subject, shape: Shape, population: Population) -> list[Find
         verdict = "There is no minimiser on this population: scores run away without end."
         return [Finding("optimum", title, verdict, "bad", float(np.abs(found.score).max()), "largest score", details)]
     if found.status == "not smooth":
-        verdict = f"No stationary point: the loss has kinks or flats (slope {found.residual:.1e} of that at the reference at the end)."
+        verdict = (
+            f"No stationary point: the loss has kinks or flats (slope at the end {found.residual:.1e} of the reference's)."
+        )
         return [Finding("optimum", title, verdict, "note", found.residual, "relative slope", details)]
     named = _closed_form(shape)
     findings = []
@@ -184,7 +187,9 @@ def _exploitability(population: Population, policy: Array) -> Finding:
     """How far another response beats the minimiser, with preferences that go round in a circle."""
     win, start = population.oracle.win_rate(policy), population.oracle.win_rate(population.reference)
     gap, before = float(win.max() - 0.5), float(start.max() - 0.5)
-    cycle = "Preferences here go round in a circle" if _has_cycle(population.oracle.matrix) else "Preferences here have no cycle"
+    cycle = (
+        "Preferences here go round in a circle" if _has_cycle(population.oracle.matrix) else "Preferences here have no cycle"
+    )
     verdict = (
         f"{cycle}; the minimiser can be beaten with probability {0.5 + gap:.3f} by a single response "
         f"(the reference with {0.5 + before:.3f}; a Nash policy with 0.5)."
@@ -212,7 +217,7 @@ def noise(subject: Subject) -> Finding:
         grid = _GRID[_GRID <= 30]
         slopes = margin_slopes(subject, grid)
     margins = np.array([_best_margin(subject, float(p), grid, *slopes) for p in PROBABILITIES])
-    details = {"probability": PROBABILITIES, "margin": margins}
+    details: dict[str, Any] = {"probability": PROBABILITIES, "margin": margins}
     inner, finite = margins[:-1], np.isfinite(margins)
     told = ""
     if np.isfinite(inner).all() and np.abs(inner).max() > 0:
@@ -227,7 +232,7 @@ def noise(subject: Subject) -> Finding:
         verdict = f"{told}The rejected response wins without end: the margin runs to minus infinity."
         return Finding("noise", title, verdict, "bad", float("-inf"), "margin at p = 1", details)
     if not finite[-1]:
-        verdict = f"{told}A preference without noise drives the margin to infinity: no regularisation holds it, whatever the coefficient."
+        verdict = f"{told}A preference without noise drives the margin to infinity: no coefficient holds it."
         return Finding("noise", title, verdict, "note", float("inf"), "margin at p = 1", details)
     verdict = f"{told}A preference without noise asks for a finite margin, {margins[-1]:.5g} nats."
     return Finding("noise", title, verdict, "good", float(margins[-1]), "margin at p = 1", details)

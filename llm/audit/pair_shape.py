@@ -58,7 +58,9 @@ def look(subject: Subject, generator: np.random.Generator) -> Shape:
     size = max(float(np.abs(here).max()), 1e-300)
     uses_reference = bool(np.abs(elsewhere - here).max() > 1e-7 * size)
     opposed = np.abs(here.sum(axis=1)).max() < 1e-7 * size
-    apart = np.abs(together - here).max() if not uses_reference else max(np.abs(together - here).max(), np.abs(moved - here).max())
+    apart = (
+        np.abs(together - here).max() if not uses_reference else max(np.abs(together - here).max(), np.abs(moved - here).max())
+    )
     margin_only = bool(opposed and apart < 1e-7 * size)
     slope = _slope_at(subject, MARGINS)
     if not margin_only or not np.isfinite(slope).all():
@@ -155,8 +157,8 @@ def displacement(subject: Subject, generator: np.random.Generator) -> Finding:
     anchor = float(weight.sum() / max(np.abs(weight).sum(), 1e-300))
     if abs(anchor) < 1e-9:
         verdict = (
-            "Nothing holds the likelihoods: chosen and rejected are pushed by equal and opposite weights, so both may sink together "
-            "while mass moves to responses that were never shown, at no change of the loss."
+            "Nothing holds the likelihoods: chosen and rejected are pushed by equal and opposite weights, so both may sink "
+            "together while mass moves to responses that were never shown, at no change of the loss."
         )
         return Finding("displacement", title, verdict, "note", 0.0, "net weight on the pair's likelihood")
     if anchor > 0:
@@ -194,7 +196,9 @@ def swap(subject: Subject, generator: np.random.Generator) -> Finding:
     gap = float(np.abs(straight.sum(axis=1)).max() + np.abs(turned.sum(axis=1)).max()) / size
     level = straight - turned
     if np.abs(level).max() < 1e-9 * size:
-        return Finding("swap", title, "Turning the label round does not change the weights: the label is ignored.", "bad", 0.0, "change")
+        return Finding(
+            "swap", title, "Turning the label round does not change the weights: the label is ignored.", "bad", 0.0, "change"
+        )
     if gap < 1e-9:
         verdict = "Antisymmetric: what the chosen response gains the rejected one loses, whichever way the label points."
         return Finding("swap", title, verdict, "good", gap, "sum of both weights")
@@ -206,7 +210,9 @@ def reference(shape: Shape) -> Finding:
     """Does the reference matter?"""
     if shape.uses_reference:
         return Finding("reference", "reference", "Weights move with the reference's log-probabilities.", "good", 1.0, "used")
-    return Finding("reference", "reference", "The reference is not looked at: nothing anchors the policy to it.", "note", 0.0, "used")
+    return Finding(
+        "reference", "reference", "The reference is not looked at: nothing anchors the policy to it.", "note", 0.0, "used"
+    )
 
 
 def length(subject: Subject, generator: np.random.Generator) -> list[Finding]:
@@ -219,9 +225,13 @@ def length(subject: Subject, generator: np.random.Generator) -> list[Finding]:
     both, alone = float(np.abs(double - one).max() / size), float(np.abs(longer - one).max() / size)
     details = {"both_doubled": both, "chosen_doubled": alone}
     if max(both, alone) < 1e-9:
-        return [Finding("length", "length", "Lengths are not looked at: log-probabilities are summed.", "good", 0.0, "change", details)]
+        return [
+            Finding(
+                "length", "length", "Lengths are not looked at: log-probabilities are summed.", "good", 0.0, "change", details
+            )
+        ]
     verdict = (
-        f"Lengths matter: with both doubled, at the same log-probabilities, weights change by {100 * both:.3g} %; with the chosen one "
-        f"alone, by {100 * alone:.3g} %. Log-probabilities are averaged over tokens, so the optimum depends on lengths."
+        f"Lengths matter: with both doubled, at the same log-probabilities, weights change by {100 * both:.3g} %; with the chosen "
+        f"one alone, by {100 * alone:.3g} %. Log-probabilities are averaged over tokens, so the optimum depends on lengths."
     )
     return [Finding("length", "length", verdict, "note", alone, "change of weights", details)]

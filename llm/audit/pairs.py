@@ -1,7 +1,7 @@
 r"""A preference loss seen through pairs: its value and the weights of the chosen and of the rejected response.
 
-On n responses with a policy pi and a reference q, a label that prefers i to j shows the loss log pi_i, log pi_j, log q_i, log q_j and
-both lengths. If C_ij is the share of such labels, the population loss of scores u, pi = softmax(u), is sum_ij C_ij l_ij(u), and
+On n responses with a policy pi and a reference q, a label that prefers i to j shows the loss log pi_i, log pi_j, log q_i, log q_j
+and both lengths. If C_ij is the share of such labels, the population loss of scores u, pi = softmax(u), is sum_ij C_ij l_ij(u), and
 
     dL/du_k = sum_ij C_ij [ w_chosen (pi_k - 1[k=i]) + w_rejected (pi_k - 1[k=j]) ],     w = -dl/dlogp.
 
@@ -55,7 +55,7 @@ def single(chosen: Array, rejected: Array, ref_chosen: Array, ref_rejected: Arra
 
 @dataclass(frozen=True)
 class Population:
-    """Responses, their reference probabilities (n,), who is preferred, and how often ordered pairs are shown, weights (n, n)."""
+    """Responses: their reference (n,), who is preferred, and how often ordered pairs are shown, weights (n, n)."""
 
     oracle: PreferenceOracle
     reference: Array
@@ -91,7 +91,7 @@ def population_value(subject: Subject, population: Population, score: Array) -> 
 
 
 def margin_slopes(subject: Subject, margin: Array) -> tuple[Array, Array]:
-    """dl/dm (K,) of two responses of equal reference, margins m = log(pi_1 / pi_2) (K,): if the first won, if the second did."""
+    """dl/dm (K,) of two responses of equal reference, m = log(pi_1 / pi_2) (K,): if the first won, if the second did."""
     logp_1, logp_2 = -np.logaddexp(0, -margin), -np.logaddexp(0, margin)
     half = np.array(np.log(0.5))
     first = subject.weights(single(logp_1, logp_2, half, half))[:, :, 0]

@@ -93,7 +93,9 @@ def _response(axes: Axes, details: Any) -> bool:
     for (name, curve), colour, line in zip(details["curves"].items(), ("#3579b8",) * 2 + ("#cf7f1f",) * 2, "-:-:", strict=True):
         unit = details["on_policy"][name.split(",")[0]]
         if unit:
-            axes.plot(ratio, np.asarray(curve) / abs(unit), line, color=colour, label=f"{name} answer" if "," not in name else name)
+            axes.plot(
+                ratio, np.asarray(curve) / abs(unit), line, color=colour, label=f"{name} answer" if "," not in name else name
+            )
     axes.axvline(1, color=INK, linewidth=0.6)
     axes.set_xscale("log")
     axes.set_ylim(-4, 4)
@@ -107,7 +109,9 @@ def _length(axes: Axes, details: Any) -> bool:
     if "length" not in details:
         return False
     for name, colour in (("right", COLOURS[0]), ("wrong", COLOURS[1])):
-        axes.plot(details["length"], np.abs(details[f"weight_{name}"]), "o-", color=colour, markersize=4, label=f"{name} answer")
+        axes.plot(
+            details["length"], np.abs(details[f"weight_{name}"]), "o-", color=colour, markersize=4, label=f"{name} answer"
+        )
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tokens of the answer")
     axes.set_ylabel("|weight| of each token")
@@ -182,7 +186,10 @@ def _optimum(axes: Axes, details: Any) -> bool:
 
 _DRAWN: dict[str, tuple[str, Callable[[Axes, Any], bool]]] = {
     "scalar": ("How much of the expected gradient each known scalar leaves unexplained.", _scalar),
-    "prompt_weight": ("The weight that the loss gives a prompt, by its success rate: F' of the scalar it ascends.", _prompt_weight),
+    "prompt_weight": (
+        "The weight that the loss gives a prompt, by its success rate: F' of the scalar it ascends.",
+        _prompt_weight,
+    ),
     "variance": ("Noise of one group's gradient beside two plain estimators.", _variance),
     "length": ("The weight of each token by the length of its answer.", _length),
     "divergence": ("How much of the reference term each known divergence leaves unexplained.", _divergence),

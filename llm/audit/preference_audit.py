@@ -21,9 +21,7 @@ ANNOTATORS = np.array([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.
 """Rewards (3, 4) of three annotators whose majority goes round in a circle."""
 
 
-def audit_preference(
-    loss: Any, oracle: PreferenceOracle | None = None, *, seed: int = 0, name: str | None = None
-) -> Audit:
+def audit_preference(loss: Any, oracle: PreferenceOracle | None = None, *, seed: int = 0, name: str | None = None) -> Audit:
     """Everything the audit can find out about a preference loss.
 
     loss: callable (logp_chosen_B, logp_rejected_B, ref_chosen_B, ref_rejected_B, length_chosen_B, length_rejected_B) -> scalar
@@ -31,7 +29,7 @@ def audit_preference(
     oracle: who is preferred among n >= 2 responses; default four responses, preferences with a cycle that no reward explains.
     seed: of the random pairs, of the reference and of how often pairs are shown. name: shown instead of the loss's own.
 
-    Lengths are one token where nothing else is said. Raises AuditError when the name leads nowhere or there is one response only.
+    Lengths are one token where nothing else is said. Raises AuditError when the name leads nowhere or there is one response.
     """
     began = time.perf_counter()
     oracle = PreferenceOracle.population(ANNOTATORS, np.array([0.4, 0.35, 0.25])) if oracle is None else oracle
@@ -78,7 +76,9 @@ def _opened(subject: Subject, generator: np.random.Generator) -> list[Finding]:
     if not np.isfinite(value) or not np.isfinite(weight).all():
         return [Finding("runs", title, f"NaN or infinite on ordinary pairs: loss {value}.", "bad", float("nan"), "loss")]
     if subject.detached:
-        return [Finding("runs", title, "The value has no gradient in the log-probabilities: nothing would be learnt.", "bad", 0.0)]
+        return [
+            Finding("runs", title, "The value has no gradient in the log-probabilities: nothing would be learnt.", "bad", 0.0)
+        ]
     return [Finding("runs", title, f"Yes: one finite scalar with a gradient ({value:.4g}).", "good", value, "loss")]
 
 
@@ -141,8 +141,8 @@ def _microbatching(subject: Subject, generator: np.random.Generator) -> Finding:
         verdict = "The gradient of a batch is the sum over its pairs: sum microbatches, never average."
         return Finding("microbatch", title, verdict, "note", as_sum, "gap to the sum", details)
     verdict = (
-        f"Pairs of a batch act on each other: the mean of single pairs is off by {100 * as_mean:.3g} %. What follows shows the loss "
-        "one pair at a time."
+        f"Pairs of a batch act on each other: the mean of single pairs is off by {100 * as_mean:.3g} %. What follows shows the "
+        "loss one pair at a time."
     )
     return Finding("microbatch", title, verdict, "bad", min(as_mean, as_sum), "gap to the nearer of mean and sum", details)
 

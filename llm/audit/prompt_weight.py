@@ -1,13 +1,13 @@
 r"""The weight a loss implies for a prompt, as a function of the prompt's success rate.
 
-Rewards 0 and 1, answers of one length, A_s(k) and A_f(k) the weight of a right and of a wrong answer in a group with k of G right.
-As E[grad log pi(y) | right] = grad p / p and E[grad log pi(y) | wrong] = -grad p / (1-p), the expected gradient of a group is
+Rewards 0 and 1, answers of one length, A_s(k) and A_f(k) the weight of a right and of a wrong answer in a group with k of G
+right. As E[grad log pi(y) | right] = grad p / p and E[grad log pi(y) | wrong] = -grad p / (1-p), the expected gradient of a group is
 
     w(p) grad p,     w(p) = sum_{j<G} C(G-1, j) p^j (1-p)^{G-1-j} c_j,     c_j = G (A_s(j+1) - A_f(j)),
 
 a Bernstein polynomial whose coefficients are read off 2G weights of the loss. Whatever the advantage, the loss ascends
-sum_q rho_q F(p_q) with F' = w: constant for J; 1 / sqrt(p (1-p)) for 2 arcsin sqrt p; 1/p for log p. In large groups w(j/G) tends
-to c_j, where those shapes are looked for.
+sum_q rho_q F(p_q) with F' = w: constant for J; 1 / sqrt(p (1-p)) for 2 arcsin sqrt p; 1/p for log p. In large groups w(j/G)
+tends to c_j, where those shapes are looked for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZES = (8, 64)
 """Group sizes at which the curve is drawn beside that of the audit."""
 
 _SHAPES = {
-    "1: every prompt alike, F(p) = p": lambda p: np.ones_like(p),
+    "1: every prompt alike, F(p) = p": np.ones_like,
     "1/sqrt(p(1-p)): hard and solved prompts most, F(p) = 2 arcsin sqrt p": lambda p: 1 / np.sqrt(p * (1 - p)),
     "1/p: hard prompts most, F(p) = log p": lambda p: 1 / p,
     "1/(1-p): solved prompts most, F(p) = -log(1-p)": lambda p: 1 / (1 - p),

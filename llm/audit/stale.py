@@ -1,8 +1,8 @@
 r"""Off policy: answers drawn from a stale policy, shown to the loss with their old log-probabilities.
 
 The expected gradient under the sampler, sum_y mu(y) sum_t omega_t(y) grad log pi(y_t), is held against grad J at the current
-policy; full correction by the ratio of whole sequences is unbiased, tokenwise ratios are so to first order, none is a bias of the
-order of the staleness. The response w(rho) is the weight of one token whose ratio rho = pi/mu alone is moved, in a group of one
+policy; full correction by the ratio of whole sequences is unbiased, tokenwise ratios are so to first order, none is a bias of
+the order of the staleness. The response w(rho) is the weight of one token whose ratio rho = pi/mu alone is moved, in a group of one
 right and otherwise wrong answers; PPO-clip's is rho up to 1 + e and 0 beyond (Schulman et al. 2017, arXiv 1707.06347), CISPO's
 min(rho, cap) (MiniMax 2025, arXiv 2506.13585). The weight of a token on policy is compared with what the same token would have
 by its ratio alone, w(rho)/rho at a small ratio: a cap below one shows there.
@@ -101,8 +101,8 @@ def _edges(subject: Subject, size: int, sign: str) -> dict[str, dict[str, float]
     for side, far, power in (("below", 0.02, slopes[0]), ("above", 20.0, slopes[-1])):
         if abs((slopes[0] - slopes[1]) if side == "below" else (slopes[-1] - slopes[-2])) > 1e-3:
             continue
-        power = round(float(power), 3) if abs(power - round(float(power), 3)) < 1e-4 else float(power)
-        edge = _bisect(subject, size, sign, far, power)
+        rounded = round(float(power), 3)
+        edge = _bisect(subject, size, sign, far, rounded if abs(power - rounded) < 1e-4 else float(power))
         if edge is not None:
             edges[side] = edge
     return edges
@@ -187,8 +187,8 @@ def _on_policy_share(subject: Subject, size: int, sign: str, on: float) -> Findi
     if abs(share - 1) < 1e-6:
         return Finding("on_policy_share", title, "Full: on-policy tokens keep all of their weight.", "good", share, "share")
     verdict = (
-        f"On-policy tokens get only {share:.4g} of their weight: the cap on the ratio is {share:.4g}, below one, so every on-policy "
-        "token is clipped and no token's weight can reach its advantage."
+        f"On-policy tokens get only {share:.4g} of their weight: the cap on the ratio is {share:.4g}, below one, so every "
+        "on-policy token is clipped and no token's weight can reach its advantage."
         if share < 1
         else f"On-policy tokens get {share:.4g} times the weight that their ratio gives them."
     )

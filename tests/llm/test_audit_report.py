@@ -30,7 +30,7 @@ def test_the_table_shows_every_finding_and_fits_its_width(grpo):
 
 
 def test_json_holds_every_number_and_is_strict(grpo):
-    document = json.loads(grpo.to_json(), parse_constant=lambda constant: pytest.fail(constant))
+    document = json.loads(grpo.to_json(), parse_constant=pytest.fail)
     assert document["subject"] == "my <grpo>"
     assert [entry["key"] for entry in document["findings"]] == [finding.key for finding in grpo.findings]
     by_key = {entry["key"]: entry for entry in document["findings"]}

@@ -39,7 +39,7 @@ def found(name):
 
 
 @pytest.mark.parametrize(("name", "factor"), [("reinforce", 1), ("rloo", 1), ("dr_grpo", 2 / 3), ("k2", 1), ("token_is", 1)])
-def test_the_expected_gradient_is_grad_J_up_to_the_known_factor(name, factor):
+def test_the_expected_gradient_is_that_of_the_reward_up_to_the_known_factor(name, factor):
     """Leave-one-out is unbiased; the group mean without rescaling loses (G-1)/G, here with G = 3."""
     direction = found(name)["direction"]
     assert direction.grade == "good"
