@@ -136,13 +136,17 @@ def cells(text):
     return [float(word) if re.fullmatch(r"-?[\d.]+(e[-+]\d+)?", word) else word for word in re.split(r"[ |]+", text.strip())]
 
 
+def assert_same(fresh, kept):
+    """Two lines of the page with the same words, and numbers to one in a hundred."""
+    assert len(cells(fresh)) == len(cells(kept))
+    for now, then in zip(cells(fresh), cells(kept), strict=True):
+        assert now == (pytest.approx(then, rel=0.01, abs=2e-3) if isinstance(then, float) else then)
+
+
 @pytest.mark.parametrize(("library", "name"), [("trl", "cispo"), ("trl", "simpo")])
 def test_the_committed_page_says_what_a_fresh_audit_says(library, name):
     found = row(peer(library, name))
-    fresh, kept = cells(line(found)), cells(committed(found["title"]))
-    assert len(fresh) == len(kept)
-    for now, then in zip(fresh, kept, strict=True):
-        assert now == (pytest.approx(then, rel=0.01, abs=2e-3) if isinstance(then, float) else then)
+    assert_same(line(found), committed(found["title"]))
 
 
 def test_the_committed_page_names_the_installed_releases_and_every_peer():
@@ -153,7 +157,10 @@ def test_the_committed_page_names_the_installed_releases_and_every_peer():
 
 @pytest.mark.slow
 def test_the_committed_page_is_what_the_command_writes():
-    assert markdown(survey()) == PAGE.read_text()
+    fresh, kept = markdown(survey()).splitlines(), PAGE.read_text().splitlines()
+    assert len(fresh) == len(kept)
+    for now, then in zip(fresh, kept, strict=True):
+        assert_same(now, then)
 
 
 def test_a_survey_keeps_both_kinds_apart_and_does_not_audit_a_twin_twice():
