@@ -60,7 +60,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Audit and report; 0 whatever is found. Raises BanachError, OSError."""
+    """Audit and report; 0 whatever is found. Raises BanachErrors (SpellingError, LibraryMissing), OSError."""
     for path in (arguments.html, arguments.markdown):
         if path is not None and not Path(path).parent.is_dir():
             raise FileNotFoundError(f"{path}: there is no folder {Path(path).parent}")

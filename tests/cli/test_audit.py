@@ -80,13 +80,13 @@ def test_trls_cispo_comes_out_with_a_fifth_of_its_weight(banach):
     assert re.search(r"FAULT +weight given to +On-policy tokens get only 0\.2 of their weight", out)
 
 
-def test_ligers_luspo_comes_out_with_trained_padding_and_settings_of_its_own(banach):
-    code, out, _ = banach("audit", "--liger", "luspo:beta=0.0", "--group-size", 2, "--json")
+def test_a_loss_of_ligers_is_audited_with_settings_of_its_own(banach):
+    code, out, _ = banach("audit", "--liger", "sigmoid:beta=0.3", "--json")
     assert code == 0
-    found = verdicts(json.loads(out))
-    assert found["padding"]["grade"] == "bad"
-    assert "Masked tokens are trained" in found["padding"]["verdict"]
-    assert found["divergence"]["value"] == 0
+    document = json.loads(out)
+    assert (document["subject"], document["kind"]) == ("Liger sigmoid", "preference loss")
+    assert verdicts(document)["margin"]["value"] == pytest.approx(0.3, rel=1e-4)
+    assert verdicts(document)["accumulation"]["grade"] == "good"
 
 
 @pytest.mark.parametrize(
