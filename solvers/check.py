@@ -16,7 +16,7 @@ AverageReward   witness vectors h, k: upper >= P_a upper and upper + h >= r_a + 
                 lower <= P_p lower, lower + k <= r_p + P_p k. Summing K steps and dividing by K gives
                 lower <= gain of p <= best gain <= upper, whatever the chain structure.
 
-Constrained     see `banach.solvers.check_constrained`.
+Constrained     see `banach.solvers.check_constrained`; robust problems, `banach.solvers.check_robust`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ import numpy as np
 from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
+from ..mdp.robust import RobustMDP
 from ..mdp.time_varying import TimeVaryingMDP
 from .certificate import Certificate
 from .check_constrained import check_constrained
+from .check_robust import check_robust
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
 from .problem import Problem
@@ -67,8 +69,9 @@ def check(problem: Problem, certificate: Certificate) -> Verdict:
     if problem.criterion.minimize:
         lower, upper = np.asarray(-upper), np.asarray(-lower)
         witness = dict(_turned_round(name, vector) for name, vector in witness.items())
-    if isinstance(maximal, ConstrainedMDP):
-        rows, exact = check_constrained(maximal, Certificate(lower, upper, certificate.policy, maximal, witness))
+    if isinstance(maximal, ConstrainedMDP | RobustMDP):
+        claim = Certificate(lower, upper, certificate.policy, maximal.fingerprint, witness)
+        rows, exact = check_robust(maximal, claim) if isinstance(maximal, RobustMDP) else check_constrained(maximal, claim)
         return Verdict(certificate.width, rows, exact)
     prove = {
         Discounted: _discounted,

@@ -25,6 +25,9 @@ from .errors import NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
 from .watch import Watch
 
+_ENOUGH = 500
+"""Improvements of an ordinary problem after which its value is worth no more of them."""
+
 
 @dataclass(frozen=True)
 class RobustPolicyIteration:
@@ -45,7 +48,7 @@ class RobustPolicyIteration:
         if frozen is None:
             raise SolveError("RobustPolicyIteration() is for robust problems; use PolicyIteration() or no method at all")
         nominal = operator.model.problem.operator  # pyright: ignore[reportAttributeAccessIssue]
-        value = InexactPolicyIteration().run(nominal, value, max(eps, 1e-3 * _spread(nominal, value)), Watch())
+        value = _evaluated(nominal, value.copy(), max(eps, 1e-3 * _spread(nominal, value)))
         image, policy = np.empty_like(value), operator.blank_policy()
         kept, before, span = None, np.inf, np.inf
         for _ in range(self.max_rounds):
@@ -63,12 +66,20 @@ class RobustPolicyIteration:
                 continue
             before, kept = span, image.copy()
             chain = frozen(policy, value)
-            value = InexactPolicyIteration().run(chain.operator, image, max(self.forcing * span, 0.2 * eps), Watch())
+            value = _evaluated(chain.operator, image.copy(), max(self.forcing * span, 0.2 * eps))
         raise NotConverged(
             f"the bracket is still {span:.3g} wide after {self.max_rounds} rounds (asked for {eps:.3g}); raise max_rounds, or "
             "use ValueIteration()",
             reached=span,
         )
+
+
+def _evaluated(operator: Operator, start: np.ndarray, eps: float) -> np.ndarray:
+    """A vector (n,) whose bracket is at most eps wide, or the start (n,) where rounding or a budget allows none."""
+    try:
+        return InexactPolicyIteration(max_rounds=_ENOUGH).run(operator, start, eps, Watch(modulus=operator.modulus))
+    except NotConverged:
+        return start
 
 
 def _spread(operator: Operator, value: np.ndarray) -> float:

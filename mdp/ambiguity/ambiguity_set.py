@@ -10,7 +10,7 @@ max p.z = -sigma(-z).
 `support` says where nature may put mass: on the nominal row's own successors ("nominal") or on every entry of the row that is
 handed over ("all"). Divergences that demand p << pbar (`dominated`) know no difference.
 
-Iyengar, Math. Oper. Res. 30(2), 2005; Nilim and El Ghaoui, Oper. Res. 53(5), 2005; Ho, Petrik and Wiesemann, JMLR 22(275), 2021.
+Iyengar, Math. Oper. Res. 30(2), 2005; Nilim and El Ghaoui, Oper. Res. 53(5), 2005; Ho, Petrik and Wiesemann, JMLR 22, 2021.
 """
 
 from __future__ import annotations
@@ -91,11 +91,7 @@ class AmbiguitySet:
         """
         from .rows import enclose_row, workspace
 
-        nominal, value = _distribution(nominal), vector("value", value)
-        if nominal.shape != value.shape:
-            raise ModelError(f"the row has {len(nominal)} entries and the value {len(value)}; give one value a successor")
-        if np.abs(value).max() > LARGEST:
-            raise ModelError(f"a value of {np.abs(value).max():.3g} is too large to compute with; scale the values below 1e300")
+        nominal, value = self.require(nominal, value)
         entries = self.entries(nominal)
         keep = np.arange(len(nominal))
         if self.contains_nominal and (self.dominated or self.support == "nominal"):
@@ -108,6 +104,18 @@ class AmbiguitySet:
         whole = np.zeros(len(nominal))
         whole[keep] = row
         return WorstCase(found, whole, lower, upper)
+
+    def require(self, nominal: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A row and its values as fresh vectors, both (n,).
+
+        Raises ModelError when the row is no distribution, a value is not finite or the shapes differ.
+        """
+        nominal, value = _distribution(nominal), vector("value", value)
+        if nominal.shape != value.shape:
+            raise ModelError(f"the row has {len(nominal)} entries and the value {len(value)}; give one value a successor")
+        if np.abs(value).max() > LARGEST:
+            raise ModelError(f"a value of {np.abs(value).max():.3g} is too large to compute with; scale the values below 1e300")
+        return nominal, value
 
     def best(self, nominal: np.ndarray, value: np.ndarray) -> WorstCase:
         """max p.value over the set of a nominal row; both (n,).
@@ -135,9 +143,10 @@ class Ball(AmbiguitySet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.radius, bool) or not np.isscalar(self.radius) or not self.radius >= 0:  # pyright: ignore[reportOperatorIssue]
-            raise ModelError(f"radius {self.radius!r} is not a number >= 0; zero is the nominal row")
-        object.__setattr__(self, "radius", float(self.radius))
+        radius: object = self.radius
+        if isinstance(radius, bool) or not isinstance(radius, float | int | np.floating | np.integer) or not radius >= 0:
+            raise ModelError(f"radius {radius!r} is not a number >= 0; zero is the nominal row")
+        object.__setattr__(self, "radius", float(radius))
 
     def parameters(self) -> np.ndarray:
         """(1,): the radius."""

@@ -2,7 +2,7 @@ r"""Balls in the power divergences of Cressie and Read, of order k > 1.
 
     U = {p >= 0 : p.1 = m, sum_i pbar_i f(p_i / pbar_i) <= rho},    f(t) = (t^k - k t + k - 1) / (k (k - 1)),    m = pbar.1.
 
-Order 2 is the chi-square ball of radius 2 rho; towards order 1 the set becomes the Kullback-Leibler ball, and order 0 is Burg's.
+Order 2 is the chi-square ball of radius 2 rho; towards order 1 it becomes the Kullback-Leibler ball, and order 0 is Burg's.
 The worst row is pbar_i (a - z_i)_+^q, rescaled, q = 1 / (k - 1), and the level a is the root of D(a) = rho. By Hoelder's
 inequality with 1/k + 1/k' = 1, every level a gives
 

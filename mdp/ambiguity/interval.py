@@ -91,7 +91,7 @@ class LInfinity(Ball):
 
 @dataclass(frozen=True)
 class CVaR(AmbiguitySet):
-    """{p : p <= pbar / level}: the least expectation is the conditional value at risk, the mean of the worst `level` of outcomes.
+    """{p : p <= pbar / level}: sigma is the conditional value at risk, the mean of the worst share `level` of outcomes.
 
     level: in (0, 1]; one is the nominal row.
     Raises ModelError when the level is outside (0, 1].

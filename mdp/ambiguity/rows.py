@@ -62,7 +62,8 @@ def _solve(family, d, pbar, mass, parameter, entry, p, work, order):
     elif family == 7:
         value, multiplier = kullback_leibler.solve(d, pbar, mass, parameter[0], p)
     elif family == 8:
-        return euclidean.solve(d, pbar, mass, parameter[0], p) + (0.0,)
+        value, multiplier, nu = euclidean.solve(d, pbar, mass, parameter[0], p)
+        return value, multiplier, nu, 0.0
     elif family == 9:
         value, multiplier = chi_square.solve(d, pbar, mass, parameter[0], p, work[1:], order[0])
     elif family == 10:

@@ -88,7 +88,7 @@ def _next_edge(i, at, d, metric):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def solve(d, pbar, metric, radius, p, work, order):
-    """p (n,) = a worst row; (p.d, price, p.d rounded up, its cost rounded up). Uses one row of work and all of order, (3, n)."""
+    """p (n,) = a worst row; (p.d, price, p.d and its cost, rounded up). Uses one row of work and three of order."""
     n = len(d)
     slope, heap, at, following = work[0], order[0], order[1], order[2]
     for i in range(n):

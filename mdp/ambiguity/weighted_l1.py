@@ -8,8 +8,8 @@ lines, and leaves entry i when z_i - nu(l) > l w_i. For every l >= 0 and every n
     sigma  >=  g(l) = -l psi + m nu + sum_i pbar_i min(z_i - nu, l w_i),
 
 with equality at the maximiser. g is concave and piecewise linear with breakpoints at the vertices of the envelope and, for
-each i, at the one root of z_i - nu(l) = l w_i. `trace` walks these from high prices to low: at each, either one entry starts to
-give its mass away (distance pbar_i (w_i + w_receiver)) or everything given so far moves on to the next line of the envelope.
+each i, at the one root of z_i - nu(l) = l w_i. `walk` follows these from high prices to low: at each, one entry starts to
+give its mass away (distance pbar_i (w_i + w_receiver)) or all that was given moves on to the next line of the envelope.
 The distance spent and the value are the knots of the convex, decreasing curve (distance, least value), from which sigma at one
 radius, and the s-rectangular problem, are read off. O(n log n).
 
@@ -89,8 +89,12 @@ def envelope(d, weight, line, corner, order):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def trace(d, pbar, weight, radius, p, work, order):
-    """Walk the curve until the distance is `radius`: p (n,) = a worst row; (p.d, price). Uses four rows of work, two of order."""
+def walk(d, pbar, weight, radius, p, work, order, knots):
+    """Walk the curve until the distance is `radius`: p (n,) = a worst row; (price at the end, number of knots passed).
+
+    knots: (2, 2 n + 1), out, distances and values where the slope changes, from (0, pbar.d) on; or (2, 0). Uses two rows of
+    work and of order.
+    """
     n = len(d)
     corner, price = work[0], work[1]
     line, heap = order[1], order[0]
@@ -110,7 +114,9 @@ def trace(d, pbar, weight, radius, p, work, order):
         heap[i] = i
     build(heap, n, price, -1.0)
     size, segment = n, lines - 1
-    given, spent, last = 0.0, 0.0, np.inf
+    given, spent, last, count, record = 0.0, 0.0, np.inf, 1, knots.shape[1] > 0
+    if record:
+        knots[0, 0], knots[1, 0] = 0.0, dot(pbar, d)
     while spent < radius:
         giver = heap[0] if size > 0 else -1
         leave = price[giver] if size > 0 else 0.0
@@ -121,9 +127,12 @@ def trace(d, pbar, weight, radius, p, work, order):
                 part = min((radius - spent) / step, given)
                 p[line[segment]] += given - part
                 p[line[segment - 1]] += part
-                return dot(p, d), last
+                return last, count
             spent += given * step
             segment -= 1
+            if record:
+                knots[0, count], knots[1, count] = spent, max(0.0, knots[1, count - 1] - last * given * step)
+                count += 1
             continue
         if leave <= 0.0:
             last = 0.0
@@ -140,8 +149,18 @@ def trace(d, pbar, weight, radius, p, work, order):
         spent += pbar[giver] * step
         given += pbar[giver]
         p[giver] = 0.0
+        if record:
+            knots[0, count], knots[1, count] = spent, max(0.0, knots[1, count - 1] - last * pbar[giver] * step)
+            count += 1
     p[line[segment]] += given
-    return dot(p, d), last
+    return last, count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def trace(d, pbar, weight, radius, p, work, order):
+    """p (n,) = a worst row at the radius; (p.d, price). Uses two rows of work and of order."""
+    price, _ = walk(d, pbar, weight, radius, p, work, order, work[:, :0])
+    return dot(p, d), price
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

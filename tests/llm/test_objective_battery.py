@@ -25,7 +25,7 @@ POINTS = [
     for variant, more in {"": {}, **entry.variants}.items()
 ]
 every_objective = pytest.mark.parametrize(("entry", "spec"), POINTS)
-battery = settings(max_examples=8, deadline=None)
+battery = settings(max_examples=10, deadline=None)
 slow_battery = settings(max_examples=5, deadline=None)
 
 WEIGHTS = {"weight_BT": "logp_BT", "weight_BTV": "log_policy_BTV", "weight_entropy_BT": "entropy_BT"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -57,7 +58,9 @@ def conic(registered: Registered, ambiguity_set: AmbiguitySet, nominal: np.ndarr
     if len(outside):
         constraints.append(p[outside] == 0)
     problem = cp.Problem(cp.Minimize(p @ z), constraints)
-    problem.solve(solver=registered.solver)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": the comparison decides that
+        problem.solve(solver=registered.solver)
     assert problem.status in ("optimal", "optimal_inaccurate"), problem.status
     return float(problem.value)
 
