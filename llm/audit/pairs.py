@@ -1,7 +1,8 @@
 r"""A preference loss seen through pairs: its value and the weights of the chosen and of the rejected response.
 
-On n responses with a policy pi and a reference q, a label that prefers i to j shows the loss log pi_i, log pi_j, log q_i, log q_j
-and both lengths. If C_ij is the share of such labels, the population loss of scores u, pi = softmax(u), is sum_ij C_ij l_ij(u), and
+On n responses with a policy pi and a reference q, a label that prefers i to j shows the loss log pi_i, log pi_j, log q_i,
+log q_j and both lengths. If C_ij is the share of such labels, the population loss of scores u, pi = softmax(u), is
+sum_ij C_ij l_ij(u), and
 
     dL/du_k = sum_ij C_ij [ w_chosen (pi_k - 1[k=i]) + w_rejected (pi_k - 1[k=j]) ],     w = -dl/dlogp.
 

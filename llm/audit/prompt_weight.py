@@ -1,7 +1,7 @@
 r"""The weight a loss implies for a prompt, as a function of the prompt's success rate.
 
 Rewards 0 and 1, answers of one length, A_s(k) and A_f(k) the weight of a right and of a wrong answer in a group with k of G
-right. As E[grad log pi(y) | right] = grad p / p and E[grad log pi(y) | wrong] = -grad p / (1-p), the expected gradient of a group is
+right. As E[grad log pi(y) | right] = grad p / p and E[grad log pi(y) | wrong] = -grad p / (1-p), a group's expected gradient is
 
     w(p) grad p,     w(p) = sum_{j<G} C(G-1, j) p^j (1-p)^{G-1-j} c_j,     c_j = G (A_s(j+1) - A_f(j)),
 

@@ -41,7 +41,7 @@ def policy_loss(kind="raw", aggregate="sequence-sum", surrogate="likelihood", pe
         }[surrogate]()
         cost = {
             None: lambda: 0 * gap,
-            "k1": lambda: gap,
+            "k1": gap.clone,
             "k2": lambda: gap.square() / 2,
             "k3": lambda: torch.exp(-gap) + gap - 1,
         }[penalty]()
