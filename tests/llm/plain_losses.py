@@ -47,8 +47,8 @@ def policy_loss(kind="raw", aggregate="sequence-sum", surrogate="likelihood", pe
         }[penalty]()
         x = torch.where(mask, beta * cost - gain, 0)
         return {
-            "sequence-sum": lambda: x.sum(1).mean(),
-            "sequence-mean": lambda: (x.sum(1) / mask.sum(1)).mean(),
+            "sequence-sum": x.sum(1).mean,
+            "sequence-mean": (x.sum(1) / mask.sum(1)).mean,
             "token-mean": lambda: x.sum() / mask.sum(),
             "constant": lambda: x.sum(1).mean() / 4,
             "padded": x.mean,
