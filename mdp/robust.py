@@ -7,7 +7,8 @@ pair occurs; the optimal policy is deterministic and stationary, and the same va
 for all (Iyengar 2005; Nilim and El Ghaoui 2005).
 
 A set's arrays (weights, intervals, a metric) run over all states where one set is given for all pairs, and over the successors
-that nature may use, in the order in which they are stored, where every pair has its own. With `support="nominal"` nature keeps to the successors of positive nominal
+that nature may use, in the order in which they are stored, where every pair has its own. With `support="nominal"` nature keeps
+to the successors of positive nominal
 probability; with "all" rows are spread over all states. Repeated successors are outcomes apart.
 """
 
