@@ -97,18 +97,19 @@ def examine(peer: Peer, group_size: int | None = None, **settings: Any) -> Audit
     The audit of pairs asks for identities to nine digits, and Liger rounds to seven: where Liger's gradient is TRL's to that
     rounding, TRL's loss is asked in its place, in double precision, and the first finding says so.
     """
+    opening: tuple[Finding, ...] = ()
+    audited = peer
     if peer.library == "liger" and peer.kind == "pair" and (gap := _gap_to_twin(peer, settings)) < ROUNDING:
-        found = audit_preference(twin(peer).loss(**settings), name=peer.title)
-        verdict = f"Its gradient is {twin(peer).title}'s to the rounding of its float32; that was audited, in double precision."
-        same = Finding("twin", "the same loss elsewhere", verdict, "note", gap, "relative difference of gradients")
-        return dataclasses.replace(found, findings=(same, *found.findings, accumulation(peer, **settings)))
-    loss = peer.loss(**settings)
+        audited = twin(peer)
+        verdict = f"Its gradient is {audited.title}'s to the rounding of its float32; that was audited, in double precision."
+        opening = (Finding("twin", "the same loss elsewhere", verdict, "note", gap, "relative difference of gradients"),)
+    loss = audited.loss(**settings)
     if peer.kind == "group":
         found = audit(loss, group_size=group_size or peer.group_size, name=peer.title)
     else:
         found = audit_preference(loss, name=peer.title)
     kept = tuple(_regraded(finding) for finding in found.findings if finding.key not in _ADAPTED)
-    return dataclasses.replace(found, findings=(*kept, accumulation(peer, **settings)))
+    return dataclasses.replace(found, findings=(*opening, *kept, accumulation(peer, **settings)))
 
 
 def _gap_to_twin(peer: Peer, settings: Mapping[str, Any]) -> float:
