@@ -4,8 +4,8 @@ The expected gradient under the sampler, sum_y mu(y) sum_t omega_t(y) grad log p
 policy; full correction by the ratio of whole sequences is unbiased, tokenwise ratios are so to first order, none is a bias of
 the order of the staleness. The response w(rho) is the weight of one token whose ratio rho = pi/mu alone is moved, in a group of
 one right and otherwise wrong answers; PPO-clip's is rho up to 1 + e and 0 beyond (Schulman et al. 2017, arXiv 1707.06347),
-CISPO's min(rho, cap) (MiniMax 2025, arXiv 2506.13585). The weight of a token on policy is compared with what the same token would have
-by its ratio alone, w(rho)/rho at a small ratio: a cap below one shows there.
+CISPO's min(rho, cap) (MiniMax 2025, arXiv 2506.13585). The weight of a token on policy is compared with what the same token
+would have by its ratio alone, w(rho)/rho at a small ratio: a cap below one shows there.
 """
 
 from __future__ import annotations
