@@ -28,8 +28,8 @@ def audit(
     problem: the token problem that is enumerated; default `banach.mdp.instances_token.tiny_enum()`.
     group_size: answers a group, at least 1. seed: of the random policies and draws. name: shown instead of the loss's own.
 
-    Where weights look at log-probabilities (reference terms, stale samplers), groups are of at most two answers; each finding
-    says so in its details. Raises AuditError when group_size is below 1, the problem too large or the name leads nowhere.
+    Where weights look at log-probabilities (reference terms, stale samplers), groups are of at most two answers.
+    Raises AuditError when group_size is below 1, the problem too large or the name leads nowhere.
     """
     began = time.perf_counter()
     if group_size < 1:

@@ -232,6 +232,6 @@ def length(subject: Subject, generator: np.random.Generator) -> list[Finding]:
         ]
     verdict = (
         f"Lengths matter: with both doubled, at equal log-probabilities, weights change by {100 * both:.3g} %; with the "
-        f"chosen one alone, by {100 * alone:.3g} %. They are averaged over tokens, so the optimum depends on lengths."
+        f"chosen one alone, by {100 * alone:.3g} %. So the optimum depends on lengths."
     )
     return [Finding("length", "length", verdict, "note", alone, "change of weights", details)]
