@@ -8,6 +8,7 @@ from .cressie_read import CressieRead
 from .euclidean import L2
 from .interval import CVaR, Interval, LInfinity
 from .kullback_leibler import KL
+from .s_rectangular import SRectangular, StateWorstCase
 from .scenarios import Scenarios
 from .total_variation import L1, TotalVariation
 from .wasserstein import Wasserstein
@@ -26,7 +27,9 @@ __all__ = [
     "CressieRead",
     "Interval",
     "LInfinity",
+    "SRectangular",
     "Scenarios",
+    "StateWorstCase",
     "TotalVariation",
     "Wasserstein",
     "WeightedL1",
