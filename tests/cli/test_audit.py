@@ -134,7 +134,8 @@ def committed(title):
 
 def cells(text):
     """A line's cells, numbers read as numbers, an ✗ kept as a cell of its own."""
-    return [float(word) if re.fullmatch(r"-?[\d.]+(e[-+]\d+)?", word) else word for word in re.split(r"[ |]+", text.strip())]
+    is_number = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?").fullmatch
+    return [float(word) if is_number(word) else word for word in re.split(r"[ |]+", text.strip())]
 
 
 def assert_same(fresh, kept):
