@@ -16,6 +16,7 @@ from . import (
     preference_falsehoods,
     rates,
     residual,
+    robust,
 )
 from .bound import Bound
 from .errors import BoundError
@@ -30,10 +31,11 @@ CATALOGUE: tuple[Bound, ...] = (
     *models.CATALOGUE,
     *average.CATALOGUE,
     *preference.CATALOGUE,
+    *robust.CATALOGUE,
 )
 """Every theorem."""
 
-FALSEHOODS = (*falsehoods.FALSEHOODS, *preference_falsehoods.FALSEHOODS)
+FALSEHOODS = (*falsehoods.FALSEHOODS, *preference_falsehoods.FALSEHOODS, *robust.FALSEHOODS)
 """Statements that are false, family "false"."""
 
 

@@ -5,7 +5,7 @@ n samples, whatever the true row p:
 
     Weissman             |phat - p|_1 <= sqrt((2 / n) log((2^m - 2) / delta))                                    an L1 ball
     types                KL(phat || p) <= log(C(n+m-1, m-1) / delta) / n                                         a Burg ball
-    Hoeffding            |phat_i - p_i| <= sqrt(log(2m / delta) / (2n))                                         an LInfinity ball
+    Hoeffding            |phat_i - p_i| <= sqrt(log(2m / delta) / (2n))                                        an LInfinity ball
     empirical Bernstein  |phat_i - p_i| <= sqrt(2 V_i log(4m / delta) / n) + 7 log(4m / delta) / (3 (n-1)),      intervals
                          V_i = n / (n-1) phat_i (1 - phat_i)
     Clopper-Pearson      p_i between the beta quantiles delta / (2m) and 1 - delta / (2m) of its count           intervals
