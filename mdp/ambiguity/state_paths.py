@@ -9,8 +9,8 @@ Each family traces a path of rows, in a parameter x that starts at the nominal r
 Along it the value falls, the distance grows, and `price` = -d distance / d value is what a unit of value costs nature. The
 state's value u solves sum_a xi_a(u) = kappa with xi_a(u) the distance where action a is worth u; sum xi_a is convex, with minus
 the sum of the prices for its slope, and the decision is proportional to the prices. A given decision is evaluated by
-price_a = d_a / l for the one l that spends the budget. Newton's method in brackets, some ten steps of some five each: O(N) a step for N
-successors in all.
+price_a = d_a / l for the one l that spends the budget. Newton's method in brackets, some ten steps of some five each: O(N) a
+step for N successors in all.
 
 The bracket: with e_a the prices, value >= [sum_a min_p (e_a p.z_a + D(p, pbar_a)) - kappa] / sum_a e_a; the rows, drawn
 towards the nominal ones until they fit the budget, prove the upper side (Ho, Petrik and Wiesemann, NeurIPS 2022, derive the
