@@ -86,8 +86,9 @@ def microbatching(subject: Subject, draw: Draw, trials: int = 6) -> Finding:
         return Finding("microbatch", title, verdict, "note", as_sum, "gap to the sum of microbatches", details)
     gap = min(as_mean, as_sum)
     verdict = (
-        f"Cutting the batch changes the gradient: the mean over microbatches is off by up to {100 * as_mean:.3g} % and the "
-        f"sum by {100 * as_sum:.3g} %. Groups act on each other, through a normaliser or a statistic that must be the whole batch's."
+        f"Cutting the batch changes the gradient: the mean over microbatches is off by up to {100 * as_mean:.3g} % and "
+        f"the sum by {100 * as_sum:.3g} %. Groups act on each other, through a normaliser or a statistic that must be "
+        "the whole batch's."
     )
     return Finding("microbatch", title, verdict, "bad", gap, "gap to the nearer of mean and sum", details)
 
