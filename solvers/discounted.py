@@ -23,8 +23,6 @@ _TIGHTER = (0.9, 0.3, 0.02)
 """Shares of eps that the method is asked for, in turn, until the bracket, rounding included, is no wider than eps."""
 
 _LARGEST = 1e300
-_PATIENT = 300
-"""Rounds of Newton's method against nature after which plain iteration takes over."""
 
 
 def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
@@ -35,9 +33,6 @@ def solve_discounted(problem: MDP, method: Any, eps: float, start: np.ndarray | 
         try:
             return _answer(problem, chosen, reason, eps, start, watch)
         except NotConverged:
-            if isinstance(chosen, RobustPolicyIteration):
-                fallback = ModifiedPolicyIteration()
-                return _answer(problem, fallback, "Newton's steps did not settle", eps, start, watch)
             if not isinstance(operator, BellmanOperator) or problem.n_states > MAX_STATES:
                 raise
         return _answer(problem, RationalPolicyIteration(), "floats proved too coarse for eps", eps, start, watch)
@@ -66,7 +61,7 @@ def _size(problem: MDP) -> float:
 def default_method(operator: Operator) -> tuple[Method, str]:
     """A method that suits the operator, and why."""
     if hasattr(operator, "frozen"):
-        return RobustPolicyIteration(max_rounds=_PATIENT), "with nature frozen too, a policy is evaluated by plain sweeps"
+        return RobustPolicyIteration(), "with nature frozen too, a policy is evaluated by plain sweeps"
     if isinstance(operator, AffineOperator):
         return InexactPolicyIteration(), "policies are affine, and how far to evaluate them shows on the way"
     return ModifiedPolicyIteration(), "one policy's sweep costs less than an improvement"

@@ -4,7 +4,7 @@ At v, T v names a policy p and nature's rows q for it. Frozen, the two make an o
 sweeps or linear algebra: one round of Newton's method for v = T v. For a minimax equation that method may cycle (van der Wal
 1978, of Pollatschek and Avi-Itzhak 1969), so u is kept only where the residual says so:
 
-    span(T u - u) <= max(g, 1/2) span(T v - v)         else          v <- T v, after some sweeps of T_policy,
+    span(T u - u) <= max(g, 1/2) span(T v - v)         else          v <- T^k v,
 
 which keeps the worst case of value iteration and nearly always the speed of Newton's method. The frozen chain is evaluated only
 as far as pays: to a share of the current bracket. The start is the nominal optimum, which costs next to nothing.
@@ -25,16 +25,13 @@ from .errors import NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
 from .watch import Watch
 
-_ENOUGH = 500
-"""Improvements of an ordinary problem after which its value is worth no more of them."""
-
 
 @dataclass(frozen=True)
 class RobustPolicyIteration:
     """Freeze policy and nature, evaluate, test.
 
     forcing: share of the bracket's width to which the frozen chain is evaluated, in (0, 1).
-    sweeps: sweeps of T_policy after a step that was not kept.
+    sweeps: sweeps of T, k less one, after a step that was not kept.
     max_rounds: improvements before giving up with `NotConverged`.
     """
 
@@ -61,7 +58,7 @@ class RobustPolicyIteration:
             if kept is not None and span > max(operator.modulus, 0.5) * before:
                 value, kept = kept, None
                 for _ in range(self.sweeps):
-                    operator.apply_policy(policy, value, image)
+                    operator.apply(value, image, policy)
                     value, image = image, value
                 continue
             before, kept = span, image.copy()
@@ -75,9 +72,9 @@ class RobustPolicyIteration:
 
 
 def _evaluated(operator: Operator, start: np.ndarray, eps: float) -> np.ndarray:
-    """A vector (n,) whose bracket is at most eps wide, or the start (n,) where rounding or a budget allows none."""
+    """A vector (n,) whose bracket is at most eps wide, or the start (n,) where rounding allows none."""
     try:
-        return InexactPolicyIteration(max_rounds=_ENOUGH).run(operator, start, eps, Watch(modulus=operator.modulus))
+        return InexactPolicyIteration().run(operator, start, eps, Watch(modulus=operator.modulus))
     except NotConverged:
         return start
 

@@ -190,6 +190,28 @@ def test_range_of_values_shrinks_to_what_nature_leaves():
         assert value[stage].max() - value[stage].min() <= (1 - (1 - rho) ** (horizon - stage)) / rho + 1e-9
 
 
+def cycling():
+    """A problem whose rejected Newton steps name a policy under which the kept vector would run away."""
+    rows = {
+        (0, 0): [(3, 1.0, 2.0)],
+        (1, 0): [(1, 0.5, 1.0), (0, 0.5, -2.0)],
+        (1, 1): [(2, 3 / 7, 1.0), (1, 2 / 7, 1.0), (1, 2 / 7, -2.0)],
+        (2, 0): [(3, 1.0, 2.0)],
+        (2, 1): [(1, 0.5, 0.0), (1, 1 / 6, -1.0), (3, 1 / 3, 0.0)],
+        (2, 2): [(1, 0.5, -1.0), (1, 1 / 6, -1.0), (3, 1 / 3, 1.0)],
+        (3, 0): [(2, 1.0, 0.0)],
+    }
+    model, gain = table(rows, 0.99)
+    reward = np.array([-1e-4, 3.0, 0.0, 0.1, 0.0, 0.0, 2.0])
+    return RobustMDP(model.replace(reward=reward), L1(1.0), transition_reward=gain)
+
+
+def test_a_rejected_step_costs_sweeps_and_no_more():
+    problem = cycling()
+    answer = solve(problem, RobustPolicyIteration(max_rounds=60), eps=1e-6)
+    np.testing.assert_allclose(answer.value, solve(problem, ValueIteration(), eps=1e-6).value, atol=2e-6)
+
+
 def test_methods_that_need_an_affine_policy_say_so():
     problem = RobustMDP(instances.make("forest"), L1(0.1))
     for method in (PolicyIteration(), RankOne()):
