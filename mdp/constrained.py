@@ -19,10 +19,11 @@ import numpy as np
 from .criterion import Discounted
 from .errors import ModelError
 from .model import MDP
+from .over_table import OverTable
 
 
 @dataclass(frozen=True, eq=False)
-class ConstrainedMDP:
+class ConstrainedMDP(OverTable):
     """A discounted problem, its costs and their bounds. m pairs, K costs.
 
     problem: an MDP with criterion `Discounted` and an initial distribution.
@@ -61,39 +62,14 @@ class ConstrainedMDP:
             object.__setattr__(self, name, array)
 
     @property
-    def n_states(self) -> int:
-        """Number of states."""
-        return self.problem.n_states
-
-    @property
-    def n_pairs(self) -> int:
-        """Number of state-action pairs."""
-        return self.problem.n_pairs
+    def initial(self) -> np.ndarray:
+        """Initial distribution, float64 (n,)."""
+        return self.problem.initial  # pyright: ignore[reportReturnType]
 
     @property
     def n_costs(self) -> int:
         """Number of constraints, K."""
         return len(self.bounds)
-
-    @property
-    def criterion(self) -> Discounted:
-        """The objective's criterion."""
-        return self.problem.criterion  # pyright: ignore[reportReturnType]
-
-    @property
-    def terminal(self) -> np.ndarray:
-        """Terminal states, bool (n,)."""
-        return self.problem.terminal
-
-    @property
-    def terminal_value(self) -> np.ndarray:
-        """What arriving in a terminal state is worth, float64 (n,)."""
-        return self.problem.terminal_value
-
-    @property
-    def initial(self) -> np.ndarray:
-        """Initial distribution, float64 (n,)."""
-        return self.problem.initial  # pyright: ignore[reportReturnType]
 
     @cached_property
     def fingerprint(self) -> str:

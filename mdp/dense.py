@@ -98,3 +98,19 @@ def _averaged(transition: np.ndarray, reward: np.ndarray) -> np.ndarray:
     possible = transition != 0
     row_ptr = np.concatenate(([0], np.cumsum(possible.sum(axis=-1).ravel())))
     return expected_reward(row_ptr, transition[possible], reward[possible]).reshape(transition.shape[:-1])
+
+
+def spread(problem: MDP) -> MDP:
+    """The problem with every state stored in every row, in order; itself where that is so already.
+
+    Repeated successors are added up, with one rounding each. Raises ModelError for more entries than an index can name.
+    """
+    n, m = problem.n_states, problem.n_pairs
+    if m * n > np.iinfo(np.int32).max:
+        raise ModelError(f"{m} rows over {n} states are more than 2^31 - 1 entries; keep the rows to the stored successors")
+    heads, states = np.arange(m + 1) * n, np.tile(np.arange(n, dtype=np.int32), m)
+    if np.array_equal(problem.row_ptr, heads) and np.array_equal(problem.successor, states):
+        return problem
+    rows = np.zeros((m, n))
+    np.add.at(rows, (np.repeat(np.arange(m), np.diff(problem.row_ptr)), problem.successor), problem.probability)
+    return problem.replace(row_ptr=heads, successor=states, probability=rows.ravel())

@@ -8,8 +8,8 @@ for all (Iyengar 2005; Nilim and El Ghaoui 2005).
 
 A set's arrays (weights, intervals, a metric) run over all states where one set is given for all pairs, and over the successors
 that nature may use, in the order in which they are stored, where every pair has its own. With `support="nominal"` nature keeps
-to the successors of positive nominal
-probability; with "all" rows are spread over all states. Repeated successors are outcomes apart.
+to the successors of positive nominal probability; with "all", and where one set of rows or intervals is given for all pairs,
+rows are spread over all states. Repeated successors are outcomes apart.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ import numpy as np
 
 from .ambiguity.ambiguity_set import AmbiguitySet
 from .ambiguity.interval import Interval
-from .criterion import AverageReward, Criterion, TotalReward
+from .criterion import AverageReward, TotalReward
+from .dense import spread
 from .errors import ModelError
 from .model import MDP
+from .over_table import OverTable
 
 if TYPE_CHECKING:
     from .robust_operator import RobustOperator
 
 
 @dataclass(frozen=True, eq=False)
-class RobustMDP:
+class RobustMDP(OverTable):
     """A nominal problem and what nature may make of its rows. n states, m pairs, z transitions.
 
     problem: the nominal MDP, discounted or of finite horizon. Its rows are those that nature's sets are made from: without
@@ -72,7 +74,7 @@ class RobustMDP:
         sets = ambiguity if isinstance(ambiguity, tuple) else (ambiguity,)
         _require_sets(sets, self.problem.n_pairs, isinstance(ambiguity, tuple))
         object.__setattr__(self, "ambiguity", ambiguity)
-        problem, gain = _laid_out(self.problem, sets, gain)
+        problem, gain = _laid_out(self.problem, sets, gain, isinstance(ambiguity, tuple))
         object.__setattr__(self, "problem", problem)
         object.__setattr__(self, "transition_reward", gain)
         object.__setattr__(self, "_sets", _Sets.of(problem, ambiguity))
@@ -89,46 +91,6 @@ class RobustMDP:
         rows = [slice(*ends) for ends in zip(problem.row_ptr[:-1].tolist(), problem.row_ptr[1:].tolist(), strict=True)]
         return cls(problem, [_at(problem, k, lambda r=r: Interval(lower[r], upper[r])) for k, r in enumerate(rows)],
                    optimistic=optimistic)  # fmt: skip
-
-    @property
-    def n_states(self) -> int:
-        """Number of states."""
-        return self.problem.n_states
-
-    @property
-    def n_pairs(self) -> int:
-        """Number of state-action pairs."""
-        return self.problem.n_pairs
-
-    @property
-    def n_transitions(self) -> int:
-        """Number of stored transitions."""
-        return self.problem.n_transitions
-
-    @property
-    def criterion(self) -> Criterion:
-        """The nominal problem's criterion."""
-        return self.problem.criterion
-
-    @property
-    def terminal(self) -> np.ndarray:
-        """Terminal states, bool (n,)."""
-        return self.problem.terminal
-
-    @property
-    def terminal_value(self) -> np.ndarray:
-        """What arriving in a terminal state is worth, float64 (n,)."""
-        return self.problem.terminal_value
-
-    @property
-    def reward(self) -> np.ndarray:
-        """One-step reward of each pair, float64 (m,), without the transitions' own."""
-        return self.problem.reward
-
-    @property
-    def row_ptr(self) -> np.ndarray:
-        """Transitions of each pair, int32 (m + 1,)."""
-        return self.problem.row_ptr
 
     @property
     def sets(self) -> _Sets:
@@ -209,41 +171,31 @@ def _require_sets(sets: tuple[AmbiguitySet, ...], n_pairs: int, one_each: bool) 
             raise ModelError(f"ambiguity {k} is {one!r}; give an ambiguity set, such as L1(0.1)")
     if one_each and len(sets) != n_pairs:
         raise ModelError(f"{len(sets)} ambiguity sets for {n_pairs} state-action pairs; give one set, or one a pair")
-    kinds = {(one.family, len(one.parameters())) for one in sets}
+    kinds = {(one.family, len(one.parameters()), one.support) for one in sets}
     if len(kinds) > 1:
-        raise ModelError(f"sets of {len({kind[0] for kind in kinds})} families in one problem; give sets of one family")
+        raise ModelError("the ambiguity sets are of more than one family or support; give sets of one kind")
 
 
-def _laid_out(problem: MDP, sets: tuple[AmbiguitySet, ...], gain: np.ndarray | None) -> tuple[MDP, np.ndarray | None]:
+def _laid_out(
+    problem: MDP, sets: tuple[AmbiguitySet, ...], gain: np.ndarray | None, one_each: bool
+) -> tuple[MDP, np.ndarray | None]:
     """The rows that the sets are made from: stored zeros dropped, or spread over all states."""
-    if not sets[0].contains_nominal:
-        return problem, gain
-    if sets[0].dominated or sets[0].support == "nominal":
+    if sets[0].contains_nominal and (sets[0].dominated or sets[0].support == "nominal"):
         keep = problem.probability > 0
         if keep.all():
             return problem, gain
         kept = np.concatenate(([0], np.cumsum(keep)))[problem.row_ptr]
         shorter = problem.replace(row_ptr=kept, successor=problem.successor[keep], probability=problem.probability[keep])
         return shorter, None if gain is None else gain[keep]
-    n, m = problem.n_states, problem.n_pairs
-    full = np.array_equal(problem.row_ptr, np.arange(m + 1) * n) and np.array_equal(
-        problem.successor, np.tile(np.arange(n, dtype=np.int32), m)
-    )
-    if full:
+    if one_each and not sets[0].contains_nominal:
         return problem, gain
-    if gain is not None:
+    wide = spread(problem)
+    if gain is not None and wide is not problem:
         raise ModelError(
-            'support "all" lets nature send a pair to any state, and transition_reward names only the stored ones; store '
-            "every state in every row, in order"
+            "nature may send a pair to any state, and transition_reward names only the stored ones; store every state in every "
+            "row, in order"
         )
-    if m * n > np.iinfo(np.int32).max:
-        raise ModelError(f'{m} rows over {n} states are more than 2^31 - 1 entries; use support="nominal"')
-    dense = np.zeros((m, n))
-    pairs = np.repeat(np.arange(m), np.diff(problem.row_ptr))
-    np.add.at(dense, (pairs, problem.successor), problem.probability)
-    return problem.replace(
-        row_ptr=np.arange(m + 1) * n, successor=np.tile(np.arange(n, dtype=np.int32), m), probability=dense.ravel()
-    ), None
+    return wide, gain
 
 
 def _at(problem: MDP, pair: int, build: Callable[[], Any]) -> Any:

@@ -27,6 +27,7 @@ import numpy as np
 
 from ..mdp.ambiguity.scenarios import Scenarios
 from ..mdp.criterion import Discounted
+from ..mdp.dense import spread
 from ..mdp.model import MDP
 from ..mdp.robust import RobustMDP
 from .errors import NotConverged, SolveError
@@ -187,12 +188,8 @@ class _Static:
                 raise SolveError(f"model {index} differs from model 0 in more than its rows")
         if first.criterion.minimize:
             raise SolveError("the search maximises; take the negated models")
-        n, m = first.n_states, first.n_pairs
-        self.models, self.eps = list(models), eps
-        self.rows = [_dense(model).ravel() for model in models]
-        self.problem = first.replace(
-            row_ptr=np.arange(m + 1) * n, successor=np.tile(np.arange(n, dtype=np.int32), m), probability=self.rows[0]
-        )
+        self.models, self.eps, self.problem = list(models), eps, spread(first)
+        self.rows = [spread(model).probability for model in models]
 
     def answer(self, policy: np.ndarray, state: int) -> tuple[float, np.ndarray]:
         """(proved worst value of the policy (n,) at the state, rows of a worst model)."""
@@ -235,9 +232,3 @@ def _entries(model: MDP, pairs: np.ndarray) -> np.ndarray:
     lengths = np.diff(model.row_ptr)[pairs].astype(np.int64)
     heads = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(model.row_ptr[pairs] - heads, lengths)
-
-
-def _dense(model: MDP) -> np.ndarray:
-    rows = np.zeros((model.n_pairs, model.n_states))
-    np.add.at(rows, (np.repeat(np.arange(model.n_pairs), np.diff(model.row_ptr)), model.successor), model.probability)
-    return rows

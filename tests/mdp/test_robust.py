@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from banach.mdp import MDP, AverageReward, ModelError, RobustMDP, instances, strategies
-from banach.mdp.ambiguity import L1, Contamination, CVaR, LInfinity, Scenarios, TotalVariation, WeightedL1
+from banach.mdp.ambiguity import L1, Contamination, CVaR, Interval, LInfinity, Scenarios, TotalVariation, WeightedL1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
@@ -150,6 +150,16 @@ def test_arrays_of_one_set_run_over_the_states():
         np.testing.assert_array_equal(problem.entries_of(pair)[0], weights[problem.problem.successor[row]])
 
 
+def test_rows_of_one_set_without_a_nominal_row_run_over_the_states():
+    """Two states that stay where they are; nature may send either anywhere, with a fair coin."""
+    model = MDP.from_dense(np.eye(2)[:, None], np.array([[1.0], [0.0]]), 0.5, layout="sas")
+    for ambiguity in (Scenarios(np.array([[0.5, 0.5]])), Interval(np.array([0.5, 0.5]), np.array([1.0, 1.0]))):
+        problem = RobustMDP(model, ambiguity)
+        out, policy = np.empty(2), np.empty(2, dtype=np.int32)
+        problem.operator.apply(np.array([4.0, 2.0]), out, policy)
+        assert out == pytest.approx([1 + 0.5 * 3, 0.5 * 3])
+
+
 def test_negation_keeps_the_numbers_and_turns_nature_round():
     model = instances.make("forest:states=4,discount=0.9")
     problem = RobustMDP(model, L1(0.2))
@@ -167,7 +177,8 @@ def forest():
     [
         (lambda: RobustMDP(forest(), [L1(0.1)]), "1 ambiguity sets for 6"),
         (lambda: RobustMDP(forest(), 0.1), "give an ambiguity set"),
-        (lambda: RobustMDP(forest(), [L1(0.1), CVaR(0.5)] * 3), "families"),
+        (lambda: RobustMDP(forest(), [L1(0.1), CVaR(0.5)] * 3), "more than one family"),
+        (lambda: RobustMDP(forest(), [L1(0.1), L1(0.1, support="all")] * 3), "family or support"),
         (lambda: RobustMDP(forest().replace(criterion=AverageReward()), L1(0.1)), "discounted or of finite horizon"),
         (lambda: RobustMDP(forest(), L1(0.1), transition_reward=np.zeros(2)), "transition_reward must be"),
         (lambda: RobustMDP(forest(), L1(0.1, support="all"), transition_reward=np.zeros(9)), "store every state"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from banach.mdp import MDP, Discounted, RobustMDP, instances
 from banach.mdp.ambiguity import KL, L1, Scenarios
+from banach.mdp.dense import spread
 from banach.solvers import NotConverged, SolveError, solve
 from banach.solvers.iwocs import Status, evaluation, iwocs
 from hypothesis import given, settings
@@ -30,10 +31,7 @@ def stalling():
     reward = [[4, 4], [6, 8], [1, 8]]
     models = [deterministic(FEARED[name], reward) for name in ("T0", "T1")]
     rows = [np.eye(3)[np.array(FEARED[name]).ravel()] for name in ("T0", "T1")]
-    nominal = models[0].replace(
-        row_ptr=np.arange(7) * 3, successor=np.tile(np.arange(3, dtype=np.int32), 6), probability=rows[0].ravel()
-    )
-    return RobustMDP(nominal, [Scenarios(np.array(pair)) for pair in zip(*rows, strict=True)])
+    return RobustMDP(spread(models[0]), [Scenarios(np.array(pair)) for pair in zip(*rows, strict=True)])
 
 
 def test_the_published_search_stalls_on_three_states():
@@ -61,12 +59,7 @@ def scenarios(states, actions, models, discount, concentration, seed):
     nominal = MDP.from_dense(
         rows[:, 0].reshape(states, actions, states), rng.normal(size=(states, actions)), discount, layout="sas"
     )
-    full = nominal.replace(
-        row_ptr=np.arange(states * actions + 1) * states,
-        successor=np.tile(np.arange(states, dtype=np.int32), states * actions),
-        probability=rows[:, 0].ravel(),
-    )
-    return RobustMDP(full, [Scenarios(rows[k]) for k in range(states * actions)])
+    return RobustMDP(spread(nominal), [Scenarios(rows[k]) for k in range(states * actions)])
 
 
 @settings(max_examples=40, deadline=None)
