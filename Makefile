@@ -1,12 +1,13 @@
 # Every target sets itself up in a fresh clone: a virtual environment in .venv, installed with pinned versions.
 PYTHON ?= python3
 BIN := .venv/bin
+CORE := .venv/.core
 SETUP := .venv/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: verify test experiments bench notebooks lint clean
 
-verify: $(SETUP)
+verify: $(CORE)
 	$(BIN)/banach verify --html report.html
 
 test: $(SETUP)
@@ -27,9 +28,13 @@ lint: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 
-# The stamp is written last: an interrupted set-up is done again, a finished one only when what it installed has changed.
-$(SETUP): pyproject.toml constraints.txt
+# A stamp is written last: an interrupted set-up is done again, a finished one only when what it installed has changed.
+$(CORE): pyproject.toml constraints.txt
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(INSTALL) .
+	touch $@
+
+$(SETUP): $(CORE)
 	$(INSTALL) ".[dev]"
 	touch $@
 
