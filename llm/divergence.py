@@ -126,7 +126,8 @@ def estimate(estimator: str, logp_BT: Tensor, logp_ref_BT: Tensor, clamp: float 
         return gap_BT.square() / 2
     if estimator == "k3":
         gap_BT = torch.where(gap_BT.detach() > clamp, gap_BT.detach().clamp(max=clamp), gap_BT)
-        return gap_BT.exp() - gap_BT - 1
+        # exp(d) - 1 - d in single precision has no digit left of d^2 / 2 below d = 1e-4
+        return torch.expm1(gap_BT) - gap_BT
     straight_BT = gap_BT.square() / 2
     return estimate("k3", logp_BT.detach(), logp_ref_BT, clamp) + straight_BT - straight_BT.detach()
 

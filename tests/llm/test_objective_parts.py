@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import mpmath
 import pytest
 import torch
 from banach.llm.advantage import GroupAdvantage
@@ -142,6 +143,18 @@ def test_k3_is_never_negative_and_zero_only_at_equality(p, q):
     assert value >= 0
     assert (value > 0) or abs(p - q) < 1e-7
     assert float(estimate("k1", one(p), one(q))) == p - q
+
+
+@pytest.mark.parametrize("estimator", ["k3", "k3+"])
+@given(p=st.floats(-30, 0, width=32), gap=st.floats(-6, 0), sign=st.sampled_from([-1, 1]))
+def test_k3_of_a_small_step_keeps_its_digits_in_single_precision(estimator, p, gap, sign):
+    """A step of 1e-4 nats costs 5e-9, which is not 0; the error is a rounding of d, not of 1."""
+    logp, ref = (torch.tensor([[x]], dtype=torch.float32) for x in (p, min(p + sign * 10**gap, 0.0)))
+    d = float(ref.double() - logp.double())
+    with mpmath.workdps(40):
+        exact = float(mpmath.expm1(d) - d)
+    rounding = torch.finfo(torch.float32).eps * abs(d)
+    assert float(estimate(estimator, logp, ref)) == pytest.approx(exact, abs=4 * rounding)
 
 
 @pytest.mark.parametrize("level", ["token", "turn", "sequence", "sequence-geometric"])
