@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from . import recipes
+from .advantage import GroupAdvantage
 from .aggregation import Aggregation
 from .divergence import Divergence
 from .errors import SpecError
@@ -155,6 +156,8 @@ for _entry in (
             "weighted k3": {"divergence": Divergence(0.04, "k3", importance=True)},
             "dual": {"dual": 3.0, "ddof": 0},
             "sampler": {"behaviour": TruncatedImportance()},
+            "spread of the batch": {"advantage": GroupAdvantage("group-mean", "batch-std", 1, std_of="centred")},
+            "batch for a group": {"advantage": GroupAdvantage("batch-mean", "batch-std", 0)},
         },
     ),
     Objective(

@@ -71,7 +71,8 @@ class Witness:
         baselines["leave-one-out"] = lambda j: mean(R[k] for k in self.members[self.group[j]] if k != j)
         baselines["batch-mean"] = lambda j: mean(R.values())
         centred = reward - baselines[part.baseline](i) if others or part.baseline != "leave-one-out" else 0.0
-        if len({R[j] for j in mates}) == 1 and "none" not in (part.baseline, part.scale):
+        compared = mates if part.scale == "group-std" or part.baseline in ("group-mean", "leave-one-out") else self.rows
+        if len({R[j] for j in compared}) == 1 and "none" not in (part.baseline, part.scale):
             return 0.0
         if part.scale == "none":
             return centred
