@@ -105,9 +105,13 @@ class Divergence:
         return ratio_BT * (torch.where(live_BT, estimate(self.estimator, logp_BT, reference_BT, self.clamp), 0.0) + slope_BT)
 
     def clamped(self, logp_BT: Tensor, batch: TokenBatch) -> Tensor:
-        """Where d met the clamp, shape (B, T), bool."""
+        """Where d met the clamp, shape (B, T), bool: d of the log-probabilities given, (B, T), or of the old policy's if it is
+        charged to the reward.
+        """
         if self.estimator not in ("k3", "k3+"):
             return torch.zeros_like(batch.mask_BT)
+        if self.where == "reward":
+            logp_BT = masked(batch.logp_old_BT, batch.mask_BT).to(logp_BT.dtype)
         return batch.mask_BT & (self._reference(batch, logp_BT) - logp_BT > self.clamp)
 
     def _reference(self, batch: TokenBatch, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from banach.llm.advantage import GroupAdvantage
 from banach.llm.aggregation import Aggregation
 from banach.llm.batch import TokenBatch
 from banach.llm.catalogue import objective
-from banach.llm.critic import GeneralisedAdvantage
+from banach.llm.critic import GeneralisedAdvantage, ValueLoss
 from banach.llm.divergence import Divergence, estimate
 from banach.llm.mask import AdvantageFilter, OverlongFilter
 from banach.llm.objective import ObjectiveSpec, evaluate
@@ -43,6 +43,27 @@ def weights(spec, batch):
 def test_the_clip_is_a_bound_on_the_gain(ratio, A, e):
     value = ClippedRatio(e, e).value(one(ratio), one(0.0), one(A))
     assert float(value) == pytest.approx(min(ratio * A, A + e * abs(A)), abs=1e-12)
+
+
+def test_the_defaults_are_the_published_numbers():
+    """Written down once more, from the papers: the battery's witness reads the settings, and would follow a slip."""
+    clip = {"ppo": (0.2, 0.2), "grpo": (0.2, 0.2), "dr_grpo": (0.2, 0.2), "dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4)}
+    specs = {name: objective(name, **({"budget": 4} if name == "dr_grpo" else {})) for name in [*clip, "cispo", "rloo"]}
+    assert {name: (specs[name].surrogate.low, specs[name].surrogate.high) for name in clip} == clip
+    assert all(specs[name].surrogate.dual is None for name in clip)
+    assert specs["cispo"].surrogate == ClippedWeight(cap=5.0, floor=0.0)
+    assert specs["grpo"].divergence == Divergence(0.04, "k3", "loss", "ref")
+    assert all(specs[name].divergence is None for name in specs if name != "grpo")
+    assert specs["ppo"].advantage == GeneralisedAdvantage(discount=1.0, trace=0.95)
+    assert specs["ppo"].critic == ValueLoss(GeneralisedAdvantage(discount=1.0, trace=0.95), clip=0.2)
+    assert specs["dapo"].rewards == (Overlong(20480, 4096),)
+
+
+def test_a_critic_learns_from_unwhitened_targets_of_the_policys_own_estimator():
+    settings = {"discount": 0.9, "trace": 0.5, "bootstrap": "given"}
+    spec = objective("ppo", whiten=True, **settings)
+    assert spec.advantage == GeneralisedAdvantage(**settings, whiten=True)
+    assert spec.critic.target == GeneralisedAdvantage(**settings)
 
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
@@ -182,6 +203,16 @@ def test_a_token_that_the_policy_has_given_up_does_not_explode_the_divergence():
     assert found.diagnostics["divergence_clamped"] == batch.mask_BT.sum()
 
 
+@pytest.mark.parametrize(("where", "policy"), [("loss", "logp_BT"), ("reward", "logp_old_BT")])
+def test_the_clamp_of_a_divergence_is_counted_for_the_policy_whose_divergence_it_is(where, policy):
+    """In the loss that is the trained policy, in the reward the old one."""
+    for far in ("logp_BT", "logp_old_BT"):
+        given = {"logp_BT": -1.0, "logp_old_BT": -1.0, "logp_ref_BT": -1.0, far: -90.0}
+        batch = rebuilt(random_batch(0), **{name: torch.full((6, 5), x, dtype=torch.float64) for name, x in given.items()})
+        found = evaluate(objective("reinforce", divergence=Divergence(0.1, "k3", where)), batch)
+        assert found.diagnostics["divergence_clamped"] == (batch.mask_BT.sum() if far == policy else 0)
+
+
 def test_the_rounding_of_a_mean_is_no_advantage():
     """Eight rewards of 0.7 in single precision: the plain formula gives each of them 0.056, or 0.81 with epsilon 1e-8."""
     reward = torch.full((8,), 0.7)
@@ -192,6 +223,13 @@ def test_the_rounding_of_a_mean_is_no_advantage():
     batch = rebuilt(batch, reward_B=reward, step_reward_BT=None)
     for scale, ddof in (("none", None), ("group-std", 1), ("batch-std", 0)):
         assert not GroupAdvantage("group-mean", scale, ddof)(outcome(batch)).any()
+
+
+def test_epsilon_is_added_to_the_deviation():
+    batch = rebuilt(random_batch(0, groups=1, size=2), reward_B=torch.tensor([1.0, 0.0]), step_reward_BT=None)
+    for ddof, deviation in ((0, 0.5), (1, math.sqrt(0.5))):
+        found = GroupAdvantage("group-mean", "group-std", ddof, epsilon=0.25)(outcome(batch))[:, 0]
+        assert found.tolist() == pytest.approx([0.5 / (deviation + 0.25), -0.5 / (deviation + 0.25)])
 
 
 def test_real_differences_of_half_precision_rewards_are_kept():
