@@ -148,8 +148,8 @@ def _as_bool(name: str, tensor: Tensor) -> Tensor:
     return tensor.bool()
 
 
-def _check_whole(name: str, tensor: Tensor | None) -> None:
-    if tensor is not None and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+def _check_whole(name: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() or tensor.dtype == torch.bool:
         raise BatchError(f"{name} is of {tensor.dtype}; give whole numbers (torch.int64)")
 
 

@@ -106,8 +106,7 @@ def as_loss(spec: ObjectiveSpec, **more: Tensor | Callable[[Tensor], Tensor]) ->
 
     Log-probabilities and mask are of shape (B, T), rewards and groups of shape (B,); logp_ref_BT may be None. `more` names
     further fields of the batch: tensors, or functions of the mask that make them (a critic: value_BT=lambda mask_BT: ...).
-    The function
-    raises BatchError where the batch lacks what the objective reads.
+    The function raises BatchError where the batch lacks what the objective reads.
     """
 
     def loss(

@@ -5,15 +5,15 @@ alone, its losses and score weights on the batch of all pairs (no closed form of
 
     offline      minimise the loss over logits, pairs shown with fixed random weights W
     self-play    z_y <- z_y + rate w(y) / pi(y), pairs drawn from pi_t x pi_t: a natural gradient step, w(y) the score weight
-    of y
+                 of y
 
 and compared by
 
     regret       E r of the best policy at divergence KL(. | q) = b, less that of this policy moved along q^{1-c} pi^c to the
                  same divergence (Bradley-Terry instances)
     gap          the duality gap of the tau-regularised preference game; 0 at its Nash policy alone (Munos et al. 2024,
-    2312.00886) least gap    the least gap on the path q^{1-c} pi^c, c in [0, 4]: whatever temperature the objective might have
-    been given
+                 2312.00886)
+    least gap    the least gap on the path q^{1-c} pi^c, c in [0, 4]: whatever temperature the objective might have been given
 
 With a Bradley-Terry reward r the policy q e^{r/beta} is where dpo, reward modelling with copg, and online_dpo rest: regret 0.
 With cyclic preferences no reward explains P; inpo, online_ipo and nash_md in self-play rest at the Nash policy: gap 0. On a
@@ -219,9 +219,6 @@ def methods(temperature: float, steps: int, slow: float = 30.0) -> dict[str, Cal
         scores = Bandit(PreferenceGame(bandit.game.oracle, flat, tau), bandit.weights, None)
         return offline(preference("copg", temperature=tau), bandit, np.log(offline(preference("bradley_terry"), scores)))
 
-    def mixture(policy: np.ndarray, reference: np.ndarray, share: float) -> np.ndarray:
-        return softmax((1 - share) * np.log(policy) + share * np.log(reference))
-
     fixed = {
         "dpo": preference("dpo", temperature=tau),
         "cdpo": preference("cdpo", temperature=tau, noise=0.1),
@@ -241,7 +238,7 @@ def methods(temperature: float, steps: int, slow: float = 30.0) -> dict[str, Cal
         "inpo": lambda bandit: self_play(preference("inpo", inverse_step=eta, temperature=tau), bandit, 0.25, steps),
         "nash_md, self-play": lambda bandit: self_play(gradient, bandit, 1 / eta, steps),
         "nash_md, mixture 1/8": lambda bandit: self_play(
-            gradient, bandit, 1 / eta, steps, lambda policy: mixture(policy, bandit.game.reference, 0.125)
+            gradient, bandit, 1 / eta, steps, lambda policy: tempered(policy, bandit.game.reference, 7 / 8)
         ),
     }
 
