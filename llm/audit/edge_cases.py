@@ -10,6 +10,7 @@ from .finding import Finding
 from .subject import Array, Batches, Subject
 
 _TOKENS = 8
+_MET = {"right": "rewarded", "wrong": "punished"}
 
 
 def _group(reward: Array, length: Array, logp: float = -1.0, old: float = -1.0, ref: float = -1.0) -> Batches:
@@ -45,14 +46,14 @@ def zero_variance(subject: Subject, group_size: int) -> Finding:
                 continue
             residue = max(residue, float(np.abs(single).max() / max(np.abs(other).max(), 1e-300)))
         found["all 0.1 in float32"] = residue
-        if max(found["all wrong"], found["all right"]) < 1e-9 and residue > 1e-3:
+        if max(found["all wrong"], found["all right"]) < subject.rounding and residue > 1e-3:
             verdict = (
                 "Equal rewards of 0 or 1 give zero, but equal rewards of 0.1 in float32 give weights of "
                 f"{residue:.3g} of a mixed group's: rounding residue is divided by rounding residue."
             )
             return Finding("zero_variance", title, verdict, "bad", residue, "weight over a mixed group's", found)
     top = max(found["all wrong"], found["all right"])
-    if top < 1e-9:
+    if top < subject.rounding:
         verdict = "A group that is all wrong or all right gives no gradient, and no NaN."
         return Finding("zero_variance", title, verdict, "good", top, "weight", found)
     verdict = (
@@ -112,7 +113,7 @@ def extremes(subject: Subject, group_size: int) -> Finding:
 
 
 def length_bias(subject: Subject, group_size: int) -> Finding:
-    """How the weight of a token falls with the length of its answer, of right and of wrong ones."""
+    """How the weight of a token moves with the length of its answer, of right and of wrong ones."""
     size = max(group_size, 2)
     lengths = np.arange(1, _TOKENS + 1)
     curves, slopes = {}, {}
@@ -128,14 +129,17 @@ def length_bias(subject: Subject, group_size: int) -> Finding:
         return Finding(
             "length", title, "No weight to measure: neither right nor wrong answers are weighed.", "note", None, "", details
         )
-    steepest = min(slopes.values(), key=lambda slope: -abs(slope))
-    which = "wrong" if "wrong" in slopes else "right"
+    which = max(slopes, key=lambda name: (round(abs(slopes[name]), 6), name == "wrong"))
+    steepest = slopes[which]
     share = float(curves[which][-1] / curves[which][0])
-    if abs(steepest) < 1e-6:
+    allowed = max(1e-6, subject.rounding)
+    if abs(steepest) < allowed:
         verdict = "None: a token's weight does not depend on the length of its answer."
         return Finding("length", title, verdict, "good", steepest, "slope of log weight in log length", details)
-    law = "1/length exactly" if all(abs(slope + 1) < 1e-6 for slope in slopes.values()) else f"about length^{steepest:.2f}"
-    effect = ": long wrong answers are punished less per token" if which == "wrong" and share < 1 else ""
-    beside = f"in a {which} answer of {_TOKENS} tokens it is {share:.3g} of that in one of 1"
-    verdict = f"A token's weight falls like {law}; {beside}{effect}."
+    exact = {-1: "falls like 1/length exactly", 1: "rises like the length exactly"}.get(round(steepest))
+    if exact is None or any(abs(slope - round(steepest)) > allowed for slope in slopes.values()):
+        exact = f"{'falls' if steepest < 0 else 'rises'} about like length^{steepest:.2f}"
+    beside = f"in a {which} answer of {_TOKENS} tokens it is {share:.3g} times that in one of 1"
+    effect = f"long {which} answers are {_MET[which]} {'less' if share < 1 else 'more'} per token"
+    verdict = f"A token's weight {exact}; {beside}: {effect}."
     return Finding("length", title, verdict, "bad", steepest, "slope of log weight in log length", details)

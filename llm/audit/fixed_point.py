@@ -22,7 +22,7 @@ from .enumeration import Setting, enumerated_field, log_policy, sequence_probabi
 from .finding import Finding
 from .on_policy import OnPolicy
 from .scalars import J, best_match, compare, divergence_fields, reward_fields
-from .subject import Array, Subject
+from .subject import DOUBLE, Array, Subject
 
 REWARD = np.array([1.0, 0.0, 0.0])
 REFERENCE = np.array([0.2, 0.5, 0.3])
@@ -77,11 +77,11 @@ def _on_bandit(subject: Subject, size: int, exchangeable: bool) -> Finding:
         return enumerated_field(subject, bandit, Setting(logits, ref=ref), size, exchangeable)[0]
 
     start = (np.log(REFERENCE) - np.log(REFERENCE[-1]))[:-1]
-    rest = _rest(ascent, start)
+    rest = _rest(ascent, start, subject.rounding)
     if rest is None:
         return _no_rest(title, ascent, start)
     policy = np.exp(log_policy(np.append(rest, 0.0)[None]))[0]
-    stable = _is_stable(ascent, rest)
+    stable = _is_stable(ascent, rest, max(1e-5, 100 * subject.rounding))
     beta = _temperature(subject, bandit, ref, size, exchangeable)
     details = {"policy": policy, "beta": beta, "reference": REFERENCE, "stable": stable}
     unstable = "" if stable else " It is a repelling point."
@@ -95,7 +95,7 @@ def _on_bandit(subject: Subject, size: int, exchangeable: bool) -> Finding:
     distance = {name: float(np.abs(policy - optimum).sum() / 2) for name, optimum in optima.items()}
     details["distance"] = distance
     name = min(distance, key=lambda key: distance[key])
-    if distance[name] < 1e-5:
+    if distance[name] < max(1e-5, 10 * subject.rounding):
         verdict = f"At the optimum of J minus {beta:.4g} times the {name} (total variation {distance[name]:.1e}).{unstable}"
         return Finding("fixed_point", title, verdict, "good" if stable else "bad", distance[name], "total variation", details)
     verdict = (
@@ -119,13 +119,14 @@ def forward_optimum(reward: Array, ref: Array, beta: float) -> Array:
     return policy / policy.sum()
 
 
-def _rest(ascent, start: Array) -> Array | None:
-    """A zero of the field in the free logits, or None where it runs away to the edge."""
+def _rest(ascent, start: Array, rounding: float) -> Array | None:
+    """A zero of the field, of that relative rounding, in the free logits, or None where it runs away to the edge."""
+    options = {} if rounding == DOUBLE else {"eps": rounding}  # differences over a step above the noise
     for point in (start, np.zeros_like(start), start + np.array([2.0, 0.0])):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optimize.root(lambda free: ascent(free)[:-1], point, tol=1e-12)
-        if np.abs(found.x).max() < 25 and np.abs(found.fun).max() < 1e-9 and _interior(found.x):
+            found = optimize.root(lambda free: ascent(free)[:-1], point, tol=1e-12, options=options)
+        if np.abs(found.x).max() < 25 and np.abs(found.fun).max() < max(1e-9, 1e-2 * rounding) and _interior(found.x):
             return found.x
     return None
 
@@ -135,9 +136,8 @@ def _interior(free: Array) -> bool:
     return bool(np.exp(log_policy(np.append(free, 0.0)[None])).min() > 1e-6)
 
 
-def _is_stable(ascent, rest: Array) -> bool:
-    """Whether all eigenvalues of the field's Jacobian at rest have real parts below zero."""
-    step = 1e-5
+def _is_stable(ascent, rest: Array, step: float) -> bool:
+    """Whether all eigenvalues of the field's Jacobian at rest, by central differences, have real parts below zero."""
     columns = [(ascent(rest + step * e)[:-1] - ascent(rest - step * e)[:-1]) / (2 * step) for e in np.eye(len(rest))]
     return bool(np.linalg.eigvals(np.array(columns).T).real.max() < 0)
 

@@ -47,6 +47,7 @@ def audit(
         "group_size": group_size,
         "seed": seed,
         "dtype": "float64" if subject is None else str(subject.dtype).removeprefix("torch."),
+        "rounding": None if subject is None else subject.rounding,
     }
     calls = 0 if subject is None else subject.calls
     return Audit(name or name_of(loss), "loss", setting, tuple(findings), calls, time.perf_counter() - began)
@@ -98,6 +99,7 @@ def _opened(function: Loss, problem: TokenProblem, group_size: int, seed: int) -
         if subject.detached:
             verdict = "The value has no gradient in logp: it was detached, or never computed from it. Nothing would be learnt."
             return None, [Finding("runs", "does it run", verdict, "bad", 0.0, "gradient")]
+        subject.measure_rounding([draw.batch([draw.group()]) for _ in range(9)])
         return subject, [
             Finding("runs", "does it run", f"Yes: one finite scalar with a gradient ({value:.4g}).", "good", value, "loss")
         ]

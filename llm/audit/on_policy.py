@@ -201,7 +201,7 @@ def reward_scale(ground: OnPolicy) -> Finding:
     title = "rewards doubled"
     if abs(match.scale - 1) < 1e-3 and match.residual < 1e-3:
         verdict = "Rewards are normalised away: twice the reward gives the same gradient."
-    elif abs(match.scale - 2) < 1e-6 and match.residual < ground.tolerance:
+    elif abs(match.scale - 2) < max(1e-6, ground.tolerance) and match.residual < ground.tolerance:
         verdict = "Twice the reward gives twice the gradient."
     else:
         verdict = f"Twice the reward gives {match.scale:.4g} times the gradient, and turns it by {match.residual:.1e}."

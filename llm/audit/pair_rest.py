@@ -21,7 +21,7 @@ from .errors import LossFailure
 from .finding import Finding
 from .pair_shape import Shape
 from .pairs import Population, margin_slopes, population_slope, population_value
-from .subject import Array, Subject
+from .subject import DOUBLE, Array, Subject
 
 FAR = 60.0
 """Scores beyond which a minimiser is taken to be at infinity."""
@@ -43,6 +43,9 @@ class Minimiser:
 
 def minimiser(subject: Subject, population: Population) -> Minimiser:
     """A minimiser of the population loss from the reference on. Raises LossFailure."""
+    options = {"maxfev": 100} | (
+        {} if subject.rounding == DOUBLE else {"eps": subject.rounding}
+    )  # differences over a step above the noise
 
     def slope(free: Array) -> Array:
         return population_slope(subject, population, np.append(free, 0.0))[:-1]
@@ -51,7 +54,7 @@ def minimiser(subject: Subject, population: Population) -> Minimiser:
     point, size = start, max(float(np.abs(slope(start)).max()), 1e-300)
     best = (float("inf"), start)
     for guess in (start, np.zeros_like(start)):
-        found = optimize.root(slope, guess, tol=1e-13, options={"maxfev": 100})
+        found = optimize.root(slope, guess, tol=1e-13, options=options)
         miss = float(np.abs(slope(found.x)).max()) / size
         if np.isfinite(miss) and np.abs(found.x).max() < FAR and miss < best[0]:
             best = (miss, found.x)
@@ -59,7 +62,7 @@ def minimiser(subject: Subject, population: Population) -> Minimiser:
             break
     miss, point = best
     score = np.append(point, 0.0)
-    if miss < 1e-8:
+    if miss < max(1e-8, subject.rounding):
         return Minimiser(score - score.mean(), "found", miss)
     point, _ = _descend(slope, start)
     score = np.append(point, 0.0)
@@ -106,7 +109,7 @@ def optimum(subject: Subject, shape: Shape, population: Population) -> list[Find
         distance = float(np.abs(closed - policy).sum() / 2)
         details |= {"closed_form": closed, "distance": distance}
         which = _IN_WORDS[type(named)]
-        if distance < 1e-5:
+        if distance < max(1e-5, 10 * subject.rounding):
             verdict = f"{which} (total variation {distance:.1e})."
             findings.append(Finding("optimum", title, verdict, "good", distance, "total variation", details))
         else:
@@ -115,7 +118,7 @@ def optimum(subject: Subject, shape: Shape, population: Population) -> list[Find
     else:
         ranking = _nearest(found.score, population)
         name = min(ranking, key=lambda key: ranking[key])
-        exact = ranking[name] < 1e-6
+        exact = ranking[name] < max(1e-6, subject.rounding)
         verdict = f"{'Exactly' if exact else 'None of the known; the nearest is'} {name} (misfit {ranking[name]:.2g})."
         findings.append(Finding("optimum", title, verdict, "note", ranking[name], "misfit", details | {"misfit": ranking}))
     return [*findings, _exploitability(population, policy)]
@@ -136,7 +139,7 @@ def _linear_program(subject: Subject, shape: Shape, population: Population) -> F
     several = len(answer.policies) > 1
     unique = "one of several minimisers, so the strength of a preference is lost" if several else "the only minimiser"
     title, details = "which optimum its minimiser is", {"policies": answer.policies, "status": str(answer.status)}
-    if short < 1e-9:
+    if short < subject.rounding:
         verdict = f"A vertex of the hinge's linear program, {unique}; no policy near or far does better."
         return Finding("optimum", title, verdict, "note", short, "value lost to other policies", details)
     verdict = f"Not the linear program of the hinge, as its curve would have it: other policies are better by {short:.2g}."
@@ -208,7 +211,7 @@ PROBABILITIES = np.array([0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 
 
 def noise(subject: Subject) -> Finding:
-    """The optimal margin of two responses as the preference between them loses its noise. Raises LossFailure."""
+    """The margin at which two responses come to rest as the preference between them loses its noise. Raises LossFailure."""
     title = "noise, and preferences without any"
     grid = _GRID
     try:
@@ -216,7 +219,7 @@ def noise(subject: Subject) -> Finding:
     except LossFailure:  # a loss of odds may refuse a probability that is one in float64
         grid = _GRID[_GRID <= 30]
         slopes = margin_slopes(subject, grid)
-    margins = np.array([_best_margin(subject, float(p), grid, *slopes) for p in PROBABILITIES])
+    margins = np.array([_rest_margin(subject, float(p), grid, *slopes) for p in PROBABILITIES])
     details: dict[str, Any] = {"probability": PROBABILITIES, "margin": margins}
     inner, finite = margins[:-1], np.isfinite(margins)
     told = ""
@@ -228,9 +231,10 @@ def noise(subject: Subject) -> Finding:
             scale = inner @ shapes[name] / (shapes[name] @ shapes[name])
             told = f"The optimal margin is {scale:.5g} times {name}. "
             details["law"] = {"name": name, "scale": float(scale)}
-    if margins[-1] == -np.inf:
-        verdict = f"{told}The rejected response wins without end: the margin runs to minus infinity."
-        return Finding("noise", title, verdict, "bad", float("-inf"), "margin at p = 1", details)
+    if margins[-1] <= 0:
+        where = "runs to minus infinity" if np.isinf(margins[-1]) else f"comes to rest at {margins[-1]:.5g} nats"
+        verdict = f"{told}The rejected response is favoured: the margin of a preference without noise {where}."
+        return Finding("noise", title, verdict, "bad", float(margins[-1]), "margin at p = 1", details)
     if not finite[-1]:
         verdict = f"{told}A preference without noise drives the margin to infinity: no coefficient holds it."
         return Finding("noise", title, verdict, "note", float("inf"), "margin at p = 1", details)
@@ -238,30 +242,30 @@ def noise(subject: Subject) -> Finding:
     return Finding("noise", title, verdict, "good", float(margins[-1]), "margin at p = 1", details)
 
 
-def _best_margin(subject: Subject, share: float, grid: Array, won: Array, lost: Array) -> float:
-    """The margin at which the two-response loss is first stationary, infinite where it falls for ever.
+def _rest_margin(subject: Subject, share: float, grid: Array, won: Array, lost: Array) -> float:
+    """The margin at which the two-response loss comes to rest when followed from zero, infinite where it falls for ever.
 
-    won, lost: slopes (K,) on the grid (K,) of a label for the first and for the second response.
+    won, lost: slopes (K,) on the grid (K,), which holds zero, of a label for the first and for the second response.
     """
     slope = share * won + (1 - share) * lost if share < 1 else won
-    known = np.isfinite(slope)
-    known[: int(np.argmax(known))] = True
-    end = len(grid) if known.all() else int(np.argmin(known))
-    grid, slope = grid[:end], slope[:end]
-    up = np.flatnonzero((slope[:-1] < 0) & (slope[1:] >= 0))
-    if not len(up):
-        moving = np.flatnonzero(slope)
-        return float("inf") if not len(moving) or slope[moving[-1]] <= 0 else float("-inf")
-    k = int(up[0])
-    if slope[k + 1] == 0 and abs(slope[k]) < 1e-12 * np.abs(slope).max():
-        return float("inf")  # an exponential tail that underflowed
-    low, high = float(grid[k]), float(grid[k + 1])
+    start = int(np.searchsorted(grid, 0.0))
+    way = -1 if slope[start] > 0 else 1
+    path, margins = way * slope[start::way], grid[start::way]
+    halts = np.flatnonzero(~(path < 0))
+    if not len(halts) or np.isnan(path[halts[0]]):
+        return way * float("inf")
+    k = int(halts[0])
+    if k == 0:
+        return 0.0
+    if path[k] == 0 and abs(path[k - 1]) < 1e-3 * subject.rounding * np.nanmax(np.abs(slope)):
+        return way * float("inf")  # an exponential tail that underflowed
+    falling, halting = float(margins[k - 1]), float(margins[k])
     for _ in range(46):
-        middle = (low + high) / 2
+        middle = (falling + halting) / 2
         one, other = (float(part[0]) for part in margin_slopes(subject, np.array([middle])))
-        falls = (share * one + (1 - share) * other if share < 1 else one) < 0
-        low, high = (middle, high) if falls else (low, middle)
-    return (low + high) / 2
+        falls = way * (share * one + (1 - share) * other if share < 1 else one) < 0
+        falling, halting = (middle, halting) if falls else (falling, middle)
+    return (falling + halting) / 2
 
 
 def _misfit(values: Array, shape: Array) -> float:

@@ -55,13 +55,13 @@ def look(subject: Subject, generator: np.random.Generator) -> Shape:
         subject.weights(single(*pair, *base))[:, :, 0]
         for pair, base in ((policy, ref), (policy, other), (policy + shift, ref + shift), (policy + shift[0], ref))
     )
-    size = max(float(np.abs(here).max()), 1e-300)
-    uses_reference = bool(np.abs(elsewhere - here).max() > 1e-7 * size)
-    opposed = np.abs(here.sum(axis=1)).max() < 1e-7 * size
+    allowed = max(1e-7, subject.rounding) * max(float(np.abs(here).max()), 1e-300)
+    uses_reference = bool(np.abs(elsewhere - here).max() > allowed)
+    opposed = np.abs(here.sum(axis=1)).max() < allowed
     apart = (
         np.abs(together - here).max() if not uses_reference else max(np.abs(together - here).max(), np.abs(moved - here).max())
     )
-    margin_only = bool(opposed and apart < 1e-7 * size)
+    margin_only = bool(opposed and apart < allowed)
     slope = _slope_at(subject, MARGINS)
     if not margin_only or not np.isfinite(slope).all():
         return Shape(margin_only, uses_reference, slope)
@@ -70,7 +70,7 @@ def look(subject: Subject, generator: np.random.Generator) -> Shape:
 
 def _named(subject: Subject, slope: Array, uses_reference: bool) -> Shape:
     """The first of the known curves that fits."""
-    m, found = MARGINS, []
+    m, found, named_below = MARGINS, [], max(NAMED, subject.rounding)
     for name, curve, start in _CURVES:
         for beta in (0.1, 1.0):
 
@@ -84,18 +84,18 @@ def _named(subject: Subject, slope: Array, uses_reference: bool) -> Shape:
             parameters = np.exp(best.x)
             shape = curve(m, *parameters)
             found.append((float(np.linalg.norm(best.fun)), name, parameters, float(slope @ shape / (shape @ shape))))
-        if min(entry[0] for entry in found) < NAMED:
+        if min(entry[0] for entry in found) < named_below:
             break
     line = np.polyfit(m, slope, 1)
     off = float(np.linalg.norm(np.polyval(line, m) - slope) / max(np.linalg.norm(slope), 1e-300))
-    if off < NAMED and line[0] > 0 and line[1] < 0:
+    if off < named_below and line[0] > 0 and line[1] < 0:
         return Shape(True, uses_reference, slope, "IPO", {"tau": -line[0] / (2 * line[1])}, line[0] / 2, off)
     hinge = _hinge(subject, slope)
     if hinge is not None:
         return Shape(True, uses_reference, slope, "hinge", {"beta": hinge}, -slope[0] / hinge, 0.0)
     misfit, name, parameters, scale = min(found, key=lambda entry: entry[0])
     sane = scale > 0 and (name not in _FLIPPED or parameters[1] < 0.5)
-    named = name if misfit < NAMED and sane else None
+    named = name if misfit < named_below and sane else None
     keys = {"DPO": ("beta",), "cDPO": ("beta", "flip"), "robust DPO": ("beta", "flip"), "SimPO": ("beta", "gamma")}[name]
     return Shape(True, uses_reference, slope, named, dict(zip(keys, map(float, parameters), strict=True)), scale, misfit)
 
@@ -104,7 +104,12 @@ def _hinge(subject: Subject, slope: Array) -> float | None:
     """beta of a curve that is constant up to some margin and zero from there on; the edge by bisection."""
     on = slope < 0
     last = int(on.sum())
-    if not 0 < last < len(slope) or on[last:].any() or slope[last:].any() or np.ptp(slope[:last]) > 1e-9 * abs(slope[0]):
+    if (
+        not 0 < last < len(slope)
+        or on[last:].any()
+        or slope[last:].any()
+        or np.ptp(slope[:last]) > subject.rounding * abs(slope[0])
+    ):
         return None
     low, high = float(MARGINS[last - 1]), float(MARGINS[last])
     for _ in range(50):
@@ -155,25 +160,32 @@ def displacement(subject: Subject, generator: np.random.Generator) -> Finding:
     logp = -generator.exponential(2.0, (4, 24)) - 0.5
     weight = subject.weights(single(*logp))[:, :, 0]
     anchor = float(weight.sum() / max(np.abs(weight).sum(), 1e-300))
-    if abs(anchor) < 1e-9:
+    if abs(anchor) < subject.rounding:
         verdict = (
             "Nothing holds the likelihoods: chosen and rejected are pushed by equal and opposite weights, so both may sink "
             "together while mass moves to responses that were never shown, at no change of the loss."
         )
         return Finding("displacement", title, verdict, "note", 0.0, "net weight on the pair's likelihood")
+    if abs(anchor) < 0.01:
+        way = "raising" if anchor > 0 else "lowering"
+        verdict = f"Next to nothing holds the likelihoods: of all weight only {100 * abs(anchor):.3g} % net goes to {way} them."
+        return Finding("displacement", title, verdict, "note", anchor, "net weight on the pair's likelihood")
     if anchor > 0:
         verdict = f"The pair's likelihood is held up: of all weight, {100 * anchor:.3g} % net goes to raising it."
         return Finding("displacement", title, verdict, "good", anchor, "net weight on the pair's likelihood")
-    verdict = f"Net weight {anchor:.3g}: the loss pushes the likelihood of both responses down."
+    which = "even the chosen response's" if weight[:, 0].sum() < 0 else "more than it raises the chosen one's"
+    verdict = f"The pair's likelihood is pushed down, {which}: of all weight, {-100 * anchor:.3g} % net goes to lowering it."
     return Finding("displacement", title, verdict, "bad", anchor, "net weight on the pair's likelihood")
 
 
 def direction(subject: Subject, generator: np.random.Generator) -> Finding:
-    """Is the chosen response raised and the rejected one lowered?"""
+    """Is the chosen response raised and the rejected one lowered, in random pairs and where policy and reference agree?"""
     logp = -generator.exponential(2.0, (4, 24)) - 0.5
     weight = subject.weights(single(*logp))[:, :, 0]
     lead = weight[:, 0] - weight[:, 1]
     share = float((lead > 0).mean())
+    agreed = np.array(-2.0)
+    even = subject.weights(single(agreed, agreed, agreed, agreed))[0, :, 0]
     title = "direction"
     if not weight.any():
         verdict = "A pair by itself gives no gradient: whatever is learnt comes from other pairs of the batch."
@@ -182,24 +194,27 @@ def direction(subject: Subject, generator: np.random.Generator) -> Finding:
         return Finding("direction", title, "The chosen response gains on the rejected one.", "good", share, "share of pairs")
     if share < 0.1:
         return Finding("direction", title, "The sign is wrong: the rejected response gains.", "bad", share, "share of pairs")
-    verdict = f"The chosen response gains in {100 * share:.3g} % of random pairs: past some margin it is held back."
+    often = f"it gains in {100 * share:.3g} % of random pairs"
+    if even[0] < even[1]:
+        verdict = f"Training starts the wrong way: where policy and reference agree the chosen response loses; {often}."
+        return Finding("direction", title, verdict, "bad", share, "share of pairs")
+    verdict = f"The chosen response gains in {100 * share:.3g} % of random pairs; in the others it is held back."
     return Finding("direction", title, verdict, "note", share, "share of pairs")
 
 
 def swap(subject: Subject, generator: np.random.Generator) -> Finding:
-    """Is a pair with its label turned the same loss at the negative margin, wherever the pair came from?"""
+    """What turning a pair's label round does to the weights of its two responses."""
     title = "label turned round"
     at = generator.normal(0.0, 1.5, 12)
     straight = subject.weights(single(at - 6, -at - 6, np.full(12, -6.0), np.full(12, -6.0)))[:, :, 0]
     turned = subject.weights(single(-at - 6, at - 6, np.full(12, -6.0), np.full(12, -6.0)))[:, :, 0]
     size = max(float(np.abs(straight).max()), 1e-300)
     gap = float(np.abs(straight.sum(axis=1)).max() + np.abs(turned.sum(axis=1)).max()) / size
-    level = straight - turned
-    if np.abs(level).max() < 1e-9 * size:
+    if np.abs(straight - turned[:, ::-1]).max() < subject.rounding * size:
         return Finding(
             "swap", title, "Turning the label round does not change the weights: the label is ignored.", "bad", 0.0, "change"
         )
-    if gap < 1e-9:
+    if gap < subject.rounding:
         verdict = "Antisymmetric: what the chosen response gains the rejected one loses, whichever way the label points."
         return Finding("swap", title, verdict, "good", gap, "sum of both weights")
     verdict = f"Not antisymmetric: chosen and rejected weights add up to {gap:.3g} of the largest."
@@ -224,7 +239,7 @@ def length(subject: Subject, generator: np.random.Generator) -> list[Finding]:
     size = max(float(np.abs(one).max()), 1e-300)
     both, alone = float(np.abs(double - one).max() / size), float(np.abs(longer - one).max() / size)
     details = {"both_doubled": both, "chosen_doubled": alone}
-    if max(both, alone) < 1e-9:
+    if max(both, alone) < subject.rounding:
         return [
             Finding(
                 "length", "length", "Lengths are not looked at: log-probabilities are summed.", "good", 0.0, "change", details

@@ -15,7 +15,7 @@ from .errors import AuditError, LossFailure
 from .finding import Audit, Finding
 from .loss_audit import name_of
 from .pairs import Pairs, Population, single
-from .subject import Loss, Subject, resolve
+from .subject import SINGLE, Loss, Subject, resolve
 
 ANNOTATORS = np.array([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.0, 1.0]])
 """Rewards (3, 4) of three annotators whose majority goes round in a circle."""
@@ -42,8 +42,16 @@ def audit_preference(loss: Any, oracle: PreferenceOracle | None = None, *, seed:
     population = Population(oracle, reference, generator.uniform(0.5, 2.0, (n, n)))
     findings = _opened(subject, generator)
     if findings[-1].grade != "bad":
+        trial = np.random.default_rng(seed)
+        subject.measure_rounding([_random(trial, 4) for _ in range(9)])
         findings += _asked(subject, population, generator)
-    setting = {"responses": n, "oracle": oracle.fingerprint, "seed": seed, "dtype": str(subject.dtype).removeprefix("torch.")}
+    setting = {
+        "responses": n,
+        "oracle": oracle.fingerprint,
+        "seed": seed,
+        "dtype": str(subject.dtype).removeprefix("torch."),
+        "rounding": subject.rounding,
+    }
     seconds = time.perf_counter() - began
     return Audit(name or name_of(loss), "preference loss", setting, tuple(findings), subject.calls, seconds)
 
@@ -68,7 +76,7 @@ def _opened(subject: Subject, generator: np.random.Generator) -> list[Finding]:
     try:
         value, weight = subject.evaluate(pairs)
     except LossFailure as failure:
-        subject.dtype, subject.rounding = torch.float32, 1e-4
+        subject.dtype, subject.rounding = torch.float32, SINGLE
         try:
             value, weight = subject.evaluate(pairs)
         except LossFailure:

@@ -83,7 +83,7 @@ def prompt_weight(subject: Subject, group_size: int, horizon: int) -> Finding:
         "coefficients": {str(size): values for size, values in coefficients.items()},
     }
     spread = {size: float(np.ptp(values) / np.abs(values).max()) for size, values in coefficients.items()}
-    exact = [str(size) for size, width in spread.items() if width < 1e-6]
+    exact = [str(size) for size, width in spread.items() if width < max(1e-6, subject.rounding)]
     small = (
         f" With groups of {' and '.join(exact)} the weight is constant: exactly J."
         if exact and len(exact) < len(spread)

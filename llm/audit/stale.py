@@ -40,8 +40,8 @@ def off_policy(ground: OnPolicy) -> Finding:
         "group_size": min(ground.group_size, 2),
     }
     last = rows[-1]
-    excess = max(row["residual"] for row in rows)
-    if excess < 1e-6 and all(abs(row["factor"] / on.scale - 1) < 1e-6 for row in rows):
+    excess, allowed = max(row["residual"] for row in rows), _allowed(ground.subject)
+    if excess < allowed and all(abs(row["factor"] / on.scale - 1) < allowed for row in rows):
         verdict = "Unbiased: exactly the on-policy direction of grad J however stale the sampler (full importance weights)."
         return Finding("off_policy", title, verdict, "good", excess, "residual", details)
     verdict = (
@@ -52,6 +52,11 @@ def off_policy(ground: OnPolicy) -> Finding:
     return Finding(
         "off_policy", title, verdict, "bad" if last["cosine"] < 0 < on.cosine else "note", last["cosine"], "cosine", details
     )
+
+
+def _allowed(subject: Subject) -> float:
+    """Relative difference under which two of its weights are the same."""
+    return max(1e-6, subject.rounding)
 
 
 def response(subject: Subject, group_size: int) -> list[Finding]:
@@ -68,7 +73,8 @@ def response(subject: Subject, group_size: int) -> list[Finding]:
         return [Finding("response", "response to the ratio", "No weight at any ratio.", "bad", 0.0, "weight", details)]
     edges = {side: _edges(subject, size, side) for side in ("right", "wrong") if on[side]}
     details["edges"] = edges
-    found = [_response_finding(curves, sign, on, edges, details, _level(subject, size, sign))]
+    details["level"] = _level(subject, size, sign)
+    found = [_response_finding(curves, sign, on, details, subject.rounding)]
     return [*found, _on_policy_share(subject, size, sign, on[sign])]
 
 
@@ -92,7 +98,7 @@ def _edges(subject: Subject, size: int, sign: str) -> dict[str, dict[str, float]
     Each edge has its ratio, by bisection, and the weight just beyond it over that at 1. A weight that follows no power of the
     ratio near 1, or follows it from 0.02 to 20, has no edges.
     """
-    near = np.array([1 - 2e-4, 1 - 1e-4, 1.0, 1 + 1e-4, 1 + 2e-4])
+    near = 1 + max(1e-4, 10 * subject.rounding) * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     found = _weights(subject, size, sign, near, whole=True)
     if found[2] == 0 or not np.isfinite(found).all() or (found / found[2] <= 0).any():
         return {}
@@ -102,7 +108,9 @@ def _edges(subject: Subject, size: int, sign: str) -> dict[str, dict[str, float]
         if abs((slopes[0] - slopes[1]) if side == "below" else (slopes[-1] - slopes[-2])) > 1e-3:
             continue
         rounded = round(float(power), 3)
-        edge = _bisect(subject, size, sign, far, rounded if abs(power - rounded) < 1e-4 else float(power))
+        edge = _bisect(
+            subject, size, sign, far, rounded if abs(power - rounded) < max(1e-4, 5 * subject.rounding) else float(power)
+        )
         if edge is not None:
             edges[side] = edge
     return edges
@@ -111,7 +119,7 @@ def _edges(subject: Subject, size: int, sign: str) -> dict[str, dict[str, float]
 def _bisect(subject: Subject, size: int, sign: str, far: float, power: float) -> dict[str, float] | None:
     def bends(ratio: float) -> bool:
         weight, one = _weights(subject, size, sign, np.array([ratio, 1.0]), whole=True)
-        return not abs(weight / one / ratio**power - 1) < (1e-6 if float(power).is_integer() else 1e-3)
+        return not abs(weight / one / ratio**power - 1) < (_allowed(subject) if float(power).is_integer() else 1e-3)
 
     if not bends(far):
         return None
@@ -135,27 +143,27 @@ def _level(subject: Subject, size: int, sign: str) -> str:
         :, member, 0
     ]
     own, other = np.log(np.maximum(weight[1:] / weight[0], 1e-300)) / 0.01 if weight[0] else (0.0, 0.0)
-    if abs(own) < 1e-6 and abs(other) < 1e-6:
+    allowed = _allowed(subject)
+    if abs(own) < allowed and abs(other) < allowed:
         return "none"
-    if abs(other) < 1e-6:
+    if abs(other) < allowed:
         return "token"
-    if abs(own - other) < 1e-6:
+    if abs(own - other) < allowed:
         return "sequence" if abs(own - 1) < 1e-3 else f"sequence, each token's ratio to the power {own:.3g}"
     return "mixed"
 
 
-def _response_finding(curves, sign, on, edges, details, level) -> Finding:
+def _response_finding(curves, sign, on, details, rounding: float) -> Finding:
     title = "response to the ratio, and clipping"
-    curve = curves[sign]
-    details["level"] = level
-    if np.abs(curves[f"{sign}, whole answer"] - on[sign]).max() < 1e-9 * abs(on[sign]):
+    curve, edges, level = curves[sign], details["edges"], details["level"]
+    if np.abs(curves[f"{sign}, whole answer"] - on[sign]).max() < rounding * abs(on[sign]):
         verdict = "The ratio is ignored: stale answers count as if they were fresh, and nothing is clipped."
         return Finding("response", title, verdict, "note", 0.0, "", details)
     said = []
     for side, found in edges.items():
         for where, edge in sorted(found.items()):
             beyond = edge["weight_beyond"]
-            what = "is dropped" if abs(beyond) < 1e-9 else f"leaves that law (weight there {beyond:.3g} of that at 1)"
+            what = "is dropped" if abs(beyond) < rounding else f"leaves that law (weight there {beyond:.3g} of that at 1)"
             said.append(f"a {side} answer {what} {where} ratio {edge['ratio']:.5g}")
     form = {"token": "Each token follows its own ratio", "none": "Near ratio 1 the weight does not move with the ratio"}.get(
         level, f"The ratio is that of the {level}"
@@ -173,7 +181,7 @@ def _on_policy_share(subject: Subject, size: int, sign: str, on: float) -> Findi
     small = np.array([0.02, 0.04])
     found = _weights(subject, size, sign, small, whole=True)
     unit = found / small
-    steady = abs(unit[0] - unit[1]) < 1e-6 * max(abs(unit[0]), 1e-300)
+    steady = abs(unit[0] - unit[1]) < _allowed(subject) * max(abs(unit[0]), 1e-300)
     if not steady or unit[0] == 0:
         return Finding(
             "on_policy_share",
@@ -184,7 +192,7 @@ def _on_policy_share(subject: Subject, size: int, sign: str, on: float) -> Findi
             "weight",
         )
     share = float(on / unit[0])
-    if abs(share - 1) < 1e-6:
+    if abs(share - 1) < _allowed(subject):
         return Finding("on_policy_share", title, "Full: on-policy tokens keep all of their weight.", "good", share, "share")
     verdict = (
         f"On-policy tokens get only {share:.4g} of their weight: the cap on the ratio is {share:.4g}, below one, so every "

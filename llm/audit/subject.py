@@ -26,6 +26,9 @@ from .errors import AuditError, LossFailure
 Loss = Callable[..., Any]
 Array = NDArray[Any]
 
+DOUBLE, SINGLE = 1e-9, 1e-4
+"""Relative error that weights may carry when the arithmetic is that of float64, of float32."""
+
 _CHECKED = 6
 """Batches on which the vectorised evaluation must agree with the plain one before it is believed."""
 
@@ -110,13 +113,34 @@ class Subject:
         self.calls = 0
         self.detached = 0
         self.broken = 0
-        self.rounding = 1e-9 if dtype == torch.float64 else 1e-4
+        self.rounding = DOUBLE if dtype == torch.float64 else SINGLE
         self._vectorised: bool | None = None
 
     def evaluate(self, inputs: Inputs, k: int = 0) -> tuple[float, Array]:
         """Loss and ascent weights of call k: (B, T) of a batch, (2, B) of pairs. Raises LossFailure for a fault of the loss."""
-        arguments = inputs.tensors(k, self.dtype)
-        leaves = [argument.requires_grad_() for argument in arguments[: inputs.leaves]]
+        return self._called(inputs.tensors(k, self.dtype), inputs.leaves)
+
+    def measure_rounding(self, trials: Sequence[Inputs]) -> None:
+        """Set `rounding` to SINGLE where the loss rounds to float32 on its way; trials are single calls. Raises LossFailure.
+
+        The leaves of each are moved in four steps of 1e-6 of themselves: third differences of smooth weights are of order
+        1e-16, those of weights that float32 has rounded of order 1e-7. A kink may lie on one's way, so the median counts.
+        """
+        noise = []
+        for trial in trials:
+            weights = []
+            for step in range(4):
+                arguments = trial.tensors(0, self.dtype)
+                moved = [leaf * (1 + 1e-6 * step) for leaf in arguments[: trial.leaves]]
+                weights.append(self._called([*moved, *arguments[trial.leaves :]], trial.leaves)[1])
+            size = max(float(np.abs(weights).max()), 1e-300)
+            noise.append(float(np.abs(np.diff(weights, 3, axis=0)).max()) / size)
+        if np.median(noise) > DOUBLE:
+            self.rounding = SINGLE
+
+    def _called(self, arguments: list[torch.Tensor], n_leaves: int) -> tuple[float, Array]:
+        """Value and ascent weights at these arguments, the first `n_leaves` of them differentiated."""
+        leaves = [argument.requires_grad_() for argument in arguments[:n_leaves]]
         self.calls += 1
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")

@@ -8,7 +8,6 @@ of that name, twin and difference are told, and the twin's audit is not repeated
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -92,32 +91,14 @@ def row(peer: Peer) -> dict[str, Any]:
 
 
 def examine(peer: Peer, group_size: int | None = None, **settings: Any) -> Audit:
-    """The audit of a peer's loss, gradient accumulation included. Raises AuditError, PeerMissing, PeerRefusal.
-
-    The audit of pairs asks for identities to nine digits, and Liger rounds to seven: where Liger's gradient is TRL's to that
-    rounding, TRL's loss is asked in its place, in double precision, and the first finding says so.
-    """
-    opening: tuple[Finding, ...] = ()
-    audited = peer
-    if peer.library == "liger" and peer.kind == "pair" and (gap := _gap_to_twin(peer, settings)) < ROUNDING:
-        audited = twin(peer)
-        verdict = f"Its gradient is {audited.title}'s to the rounding of its float32; that was audited, in double precision."
-        opening = (Finding("twin", "the same loss elsewhere", verdict, "note", gap, "relative difference of gradients"),)
-    loss = audited.loss(**settings)
+    """The audit of a peer's loss, gradient accumulation included. Raises AuditError, PeerMissing, PeerRefusal."""
+    loss = peer.loss(**settings)
     if peer.kind == "group":
         found = audit(loss, group_size=group_size or peer.group_size, name=peer.title)
     else:
         found = audit_preference(loss, name=peer.title)
     kept = tuple(_regraded(finding) for finding in found.findings if finding.key not in _ADAPTED)
-    return dataclasses.replace(found, findings=(*opening, *kept, accumulation(peer, **settings)))
-
-
-def _gap_to_twin(peer: Peer, settings: Mapping[str, Any]) -> float:
-    """Difference from the twin at these settings; infinite where the twin does not know them."""
-    try:
-        return difference(peer, **settings)
-    except PeerRefusal:
-        return math.inf
+    return dataclasses.replace(found, findings=(*kept, accumulation(peer, **settings)))
 
 
 def _regraded(finding: Finding) -> Finding:

@@ -87,6 +87,32 @@ def test_values_under_the_mask_that_leak_are_caught():
     assert "leaks" in answer["padding"].verdict
 
 
+def test_a_weight_that_grows_with_the_length_is_said_to_rise():
+    def loss(logp, old, ref, mask, rewards, groups):
+        return -(mask.sum(1) * advantages(rewards, groups, "loo") * torch.where(mask, logp, 0).sum(1)).mean()
+
+    finding = audit(loss, group_size=2)["length"]
+    assert finding.value == pytest.approx(1, abs=1e-6)
+    assert "rises" in finding.verdict
+    assert "falls" not in finding.verdict
+    assert "long wrong answers are punished more" in finding.verdict
+
+
+def test_a_loss_that_computes_in_single_precision_gets_the_verdicts_of_double():
+    def single(*arguments):
+        return penalised(*(part.float() if part.is_floating_point() else part for part in arguments)).double()
+
+    penalised = policy_loss("loo", "sequence-mean", "clip", "k3")
+    answer, wanted = audit(single), audit(penalised)
+    for finding in wanted.findings:
+        assert answer[finding.key].grade == finding.grade, finding.key
+    assert answer.setting["rounding"] > wanted.setting["rounding"]
+    assert answer["response"].verdict == wanted["response"].verdict
+    assert answer["fixed_point"].verdict.split(" (")[0] == wanted["fixed_point"].verdict.split(" (")[0]
+    for key in ("scalar", "divergence"):
+        assert answer[key].verdict.split(", ")[0] == wanted[key].verdict.split(", ")[0]
+
+
 def test_weights_by_position_in_the_group_are_caught():
     def loss(logp, old, ref, mask, rewards, groups):
         first = torch.where(torch.arange(len(rewards)) == 0, 2.0, 1.0)[:, None]

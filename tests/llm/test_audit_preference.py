@@ -122,9 +122,76 @@ def test_pairs_that_act_on_each_other_are_caught():
     assert answer["microbatch"].grade == "bad"
 
 
+def discopop(beta=0.1, temperature=0.05):
+    """DiscoPOP as its authors published it (Lu et al. 2024, arXiv 2406.08414)."""
+
+    def loss(c, r, a, b, *_):
+        m = beta * margin(c, r, a, b)
+        gate = torch.sigmoid(m / temperature)
+        return ((1 - gate) * -logsigmoid(m) + gate * torch.exp(-m)).mean()
+
+    return loss
+
+
+def test_a_sure_preference_that_rests_with_the_rejected_response_ahead_is_a_fault():
+    answer = audit_preference(discopop())
+
+    def value(m):
+        return float(discopop()(*torch.tensor([m, 0.0, 0.0, 0.0], dtype=torch.float64)))
+
+    rest = optimize.minimize_scalar(value, bounds=(-5, 0), method="bounded", options={"xatol": 1e-10}).x
+    assert answer["noise"].value == pytest.approx(rest, abs=1e-5)
+    assert answer["noise"].grade == "bad"
+    assert "rejected" in answer["noise"].verdict
+
+
+def test_a_loss_that_lowers_the_chosen_response_where_policy_and_reference_agree_is_a_fault():
+    assert audit_preference(discopop())["direction"].grade == "bad"
+    assert found("ipo")["direction"].grade == "note"
+
+
+def single(loss):
+    """The loss computed in float32, whatever it is given."""
+    return lambda *arguments: loss(*(part.float() if part.is_floating_point() else part for part in arguments)).double()
+
+
+@pytest.mark.parametrize("name", ["dpo", "cdpo", "ipo", "hinge", "simpo"])
+def test_a_loss_that_computes_in_single_precision_gets_the_verdicts_of_double(name):
+    answer, wanted = audit_preference(single(LOSSES[name])), found(name)
+    for finding in wanted.findings:
+        assert answer[finding.key].grade == finding.grade, finding.key
+    assert answer["margin"].details["parameters"] == pytest.approx(wanted["margin"].details["parameters"], rel=1e-4)
+    for key in ("swap", "displacement", "length", "reference"):
+        if wanted[key].grade == "good":
+            assert answer[key].verdict == wanted[key].verdict
+
+
 def test_a_label_that_is_ignored_is_caught():
     answer = audit_preference(lambda c, r, a, b, *_: -(c + r).mean())
     assert answer["swap"].grade == "bad"
+
+
+def apo_zero(c, r, a, b, *_):
+    """A slope that is even in each log-ratio (D'Oosterlinck et al. 2024, arXiv 2408.06266)."""
+    return (1 - torch.sigmoid(0.5 * (c - a)) + torch.sigmoid(0.5 * (r - b))).mean()
+
+
+def test_an_even_slope_is_not_taken_for_a_label_that_is_ignored():
+    assert "ignored" not in audit_preference(apo_zero)["swap"].verdict
+
+
+@pytest.mark.parametrize(("weights", "grade"), [((1, 1), "note"), ((2, 1), "good"), ((1, 2), "bad"), ((1, 1.01), "note")])
+def test_the_net_weight_on_a_pairs_likelihood_grades_its_displacement(weights, grade):
+    up, down = weights
+    finding = audit_preference(lambda c, r, a, b, *_: (down * r - up * c).mean())["displacement"]
+    assert finding.grade == grade
+    assert finding.value == pytest.approx((up - down) / (up + down), abs=1e-12)
+
+
+def test_a_loss_that_lowers_even_the_chosen_response_is_said_to():
+    finding = audit_preference(lambda c, r, a, b, *_: (c + 3 * r).mean())["displacement"]
+    assert "even the chosen" in finding.verdict
+    assert finding.value == -1
 
 
 def test_an_overflow_is_caught():
