@@ -29,6 +29,7 @@ from .dense import spread
 from .errors import ModelError
 from .model import MDP
 from .over_table import OverTable
+from .restriction import chosen_pairs, entries_of, restricted
 
 if TYPE_CHECKING:
     from .robust_operator import RobustOperator
@@ -123,6 +124,13 @@ class RobustMDP(OverTable):
                 digest.update(f"{array.dtype}:{array.shape}".encode())
                 digest.update(array.tobytes())
         return digest.hexdigest()
+
+    def restricted(self, policy: np.ndarray) -> RobustMDP:
+        """The robust problem in which a policy (n_states,) is the only choice: its value is the policy's robust value."""
+        pairs = chosen_pairs(self.problem, policy)
+        gain = None if self.transition_reward is None else self.transition_reward[entries_of(self.problem, pairs)]
+        sets = tuple(self.ambiguity[k] for k in pairs) if isinstance(self.ambiguity, tuple) else self.ambiguity
+        return RobustMDP(restricted(self.problem, policy), sets, optimistic=self.optimistic, transition_reward=gain)
 
     def negated(self) -> RobustMDP:
         """The same problem with every reward's sign, the sense of optimisation and nature's side turned round. Exact."""

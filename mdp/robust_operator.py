@@ -19,6 +19,7 @@ from .ambiguity.scenarios import Scenarios
 from .ambiguity.short_rows import GREEDY, SHORT
 from .errors import ModelError
 from .model import MDP
+from .restriction import chosen_pairs, entries_of
 from .threads import n_threads, run_ranges, split
 from .validation import ROW_SUM_TOLERANCE
 
@@ -96,7 +97,7 @@ class RobustOperator:
         """out = T_policy value, all (n_states,); least and greatest change."""
         acting = ~self.terminal
         worth = self.model.terminal_value.copy()
-        worth[acting] = self._worths(self._pairs_of(policy), value)
+        worth[acting] = self._worths(chosen_pairs(self.model.problem, policy), value)
         change = worth - value
         out[:] = worth
         return float(change.min()), float(change.max())
@@ -145,10 +146,6 @@ class RobustOperator:
             return np.array([0, len(pairs)])
         return split(np.concatenate(([0], np.cumsum(np.diff(self.model.row_ptr)[pairs]))), parts)
 
-    def _pairs_of(self, policy: np.ndarray) -> np.ndarray:
-        acting = policy >= 0
-        return (self.model.problem.state_ptr[:-1] + policy)[acting].astype(np.int64)
-
     @property
     def _all_short(self) -> bool:
         return self._kernels == (sweeps,)
@@ -173,12 +170,13 @@ class RobustOperator:
 
     def frozen(self, policy: np.ndarray, value: np.ndarray) -> MDP:
         """The problem with one action a state, the policy's, and nature's rows at a vector; both (n_states,)."""
-        nominal, acting, pairs = self.model.problem, policy >= 0, self._pairs_of(policy)
+        nominal, acting = self.model.problem, policy >= 0
+        pairs = chosen_pairs(nominal, policy)
         lengths = np.diff(nominal.row_ptr)[pairs].astype(np.int64)
         head = np.concatenate(([0], np.cumsum(lengths)))
         rows = np.empty(head[-1])
         self._worths(pairs, value, head[:-1], rows)
-        entries = np.arange(head[-1]) + np.repeat(nominal.row_ptr[pairs] - head[:-1], lengths)
+        entries = entries_of(nominal, pairs)
         reward = nominal.reward[pairs]
         if self.model.transition_reward is not None and len(pairs):
             reward = reward + np.add.reduceat(rows * self.model.transition_reward[entries], head[:-1])

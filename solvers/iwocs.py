@@ -29,6 +29,7 @@ from ..mdp.ambiguity.scenarios import Scenarios
 from ..mdp.criterion import Discounted
 from ..mdp.dense import spread
 from ..mdp.model import MDP
+from ..mdp.restriction import restricted
 from ..mdp.robust import RobustMDP
 from .errors import NotConverged, SolveError
 from .solve import solve
@@ -171,7 +172,7 @@ class _Rectangular:
 
     def answer(self, policy: np.ndarray, state: int) -> tuple[float, np.ndarray]:
         """(proved worst value of the policy (n,) at the state, rows of a worst model)."""
-        answer = solve(evaluation(self.robust, policy), eps=self.eps)
+        answer = solve(self.robust.restricted(policy), eps=self.eps)
         return float(answer.certificate.lower[state]), self.robust.operator.worst_rows(answer.value)
 
 
@@ -196,39 +197,3 @@ class _Static:
         worths = [float(solve(restricted(model, policy), eps=self.eps).certificate.lower[state]) for model in self.models]
         worst = int(np.argmin(worths))
         return worths[worst], self.rows[worst]
-
-
-def evaluation(problem: RobustMDP, policy: np.ndarray) -> RobustMDP:
-    """The robust problem in which the policy (n,) is the only choice; its value is the policy's robust value."""
-    pairs = (problem.problem.state_ptr[:-1] + policy)[policy >= 0]
-    keep = _entries(problem.problem, pairs)
-    ambiguity = problem.ambiguity
-    return RobustMDP(
-        restricted(problem.problem, policy),
-        tuple(ambiguity[k] for k in pairs) if isinstance(ambiguity, tuple) else ambiguity,
-        optimistic=problem.optimistic,
-        transition_reward=None if problem.transition_reward is None else problem.transition_reward[keep],
-    )
-
-
-def restricted(model: MDP, policy: np.ndarray) -> MDP:
-    """The problem in which the policy (n,) is the only choice."""
-    acting = policy >= 0
-    pairs = (model.state_ptr[:-1] + policy)[acting]
-    lengths = np.diff(model.row_ptr)[pairs]
-    keep = _entries(model, pairs)
-    return model.replace(
-        state_ptr=np.concatenate(([0], np.cumsum(acting))),
-        row_ptr=np.concatenate(([0], np.cumsum(lengths))),
-        successor=model.successor[keep],
-        probability=model.probability[keep],
-        reward=model.reward[pairs],
-        action_names=None,
-    )
-
-
-def _entries(model: MDP, pairs: np.ndarray) -> np.ndarray:
-    """The stored transitions of some pairs, row after row."""
-    lengths = np.diff(model.row_ptr)[pairs].astype(np.int64)
-    heads = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(model.row_ptr[pairs] - heads, lengths)

@@ -100,6 +100,27 @@ def test_taxi_of_gymnasium_is_solved_and_its_saved_proof_passes(document, tmp_pa
     assert document("check", "gym:Taxi", proof, "--discount", "0.99")["proved"]
 
 
+def test_nature_hinders_helps_and_reaches_further_where_she_is_let(document, tmp_path):
+    """A forest whose rows may move by 0.4: the published value; the saved proof passes."""
+    proof = tmp_path / "p.npz"
+    worst = document("solve", "forest", "--robust", "l1:0.4", "--save-certificate", proof)
+    assert worst["initial"]["lower"] <= 15.876 + 1e-9
+    assert worst["initial"]["upper"] >= 15.876 - 1e-9
+    assert document("check", "forest", proof, "--robust", "l1:0.4")["proved"]
+    nominal = document("solve", "forest")["initial"]["lower"]
+    best = document("solve", "forest", "--optimistic", "l1:0.4")["initial"]
+    far = document("solve", "forest", "--optimistic", "l1:0.4", "--everywhere")["initial"]
+    assert worst["initial"]["upper"] < nominal < best["lower"]
+    assert best["upper"] < far["lower"]
+
+
+def test_a_set_of_two_numbers_is_spelled_by_their_names(document):
+    found = document("solve", "forest", "--robust", "cressie-read:order=2,radius=0.02")["initial"]
+    same = document("solve", "forest", "--robust", "chi-square:0.04")["initial"]
+    assert found["lower"] <= same["upper"]
+    assert same["lower"] <= found["upper"]
+
+
 def test_settings_reach_the_gymnasium_environment(document):
     slippery = document("solve", "gym:FrozenLake-v1", "--discount", "0.9")
     dry = document("solve", "gym:FrozenLake-v1:is_slippery=false", "--discount", "0.9")
@@ -169,6 +190,12 @@ def test_a_corrupted_certificate_is_refused_in_one_line(banach, tmp_path, field)
         (["solve", "riverswim", "--horizon", "-1"], "horizon -1"),
         (["solve", "riverswim", "--horizon", "3", "--total-reward"], "--horizon and --total-reward ask for different things"),
         (["solve", "riverswim", "--target", "goal"], "ask something of a .umb or .tra file"),
+        (["solve", "forest", "--robust", "ball:1"], "no ambiguity set is called 'ball'"),
+        (["solve", "forest", "--robust", "l1:wide"], "'wide' is no number"),
+        (["solve", "forest", "--robust", "cressie-read:1"], "given by radius and order"),
+        (["solve", "forest", "--robust", "l1:-1"], "radius -1"),
+        (["solve", "forest", "--robust", "l1:1", "--optimistic", "l1:1"], "give one of them"),
+        (["solve", "forest", "--everywhere"], "add --robust SET"),
         (["solve", "gym:Taxi"], "does not say what to optimise"),
         (["solve", "gym:Nothing-v0", "--discount", "0.9"], "Nothing"),
         (["solve", "gym:CartPole-v1", "--discount", "0.9"], "no table"),

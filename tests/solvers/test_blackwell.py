@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sympy
 from banach.mdp import MDP, AverageReward, Discounted, instances, strategies
+from banach.mdp.restriction import restricted
 from banach.solvers import SolveError, blackwell, exact_policies, solve
 from hypothesis import given, settings
 
@@ -86,26 +87,8 @@ def with_exact_rows(problem):
 def test_a_blackwell_optimal_policy_has_the_optimal_gain(problem):
     optimum = blackwell(problem)
     gain = solve(problem, eps=1e-8).value
-    frozen = only(problem, optimum.policy)
+    frozen = restricted(problem, optimum.policy)
     np.testing.assert_allclose(solve(frozen, eps=1e-8).value, gain, atol=1e-6 * (1 + np.abs(gain).max()))
-
-
-def only(problem, policy):
-    """The problem with the policy's actions alone."""
-    acting = policy >= 0
-    pairs = (problem.state_ptr[:-1] + policy)[acting]
-    rows = [np.arange(problem.row_ptr[k], problem.row_ptr[k + 1]) for k in pairs]
-    entries = np.concatenate(rows) if rows else np.zeros(0, dtype=int)
-    return MDP(
-        np.concatenate(([0], np.cumsum(acting))),
-        np.cumsum([0, *map(len, rows)]),
-        problem.successor[entries],
-        problem.probability[entries],
-        problem.reward[pairs],
-        problem.criterion,
-        problem.terminal,
-        problem.terminal_value,
-    )
 
 
 def now_or_later(first=1.0, second=2.0):

@@ -8,8 +8,9 @@ import pytest
 from banach.mdp import MDP, Discounted, RobustMDP, instances
 from banach.mdp.ambiguity import KL, L1, Scenarios
 from banach.mdp.dense import spread
+from banach.mdp.restriction import restricted
 from banach.solvers import NotConverged, SolveError, solve
-from banach.solvers.iwocs import Status, evaluation, iwocs
+from banach.solvers.iwocs import Status, iwocs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,8 +164,6 @@ def test_deterministic_policies_are_too_few_without_rectangularity():
 
 
 def one_action(model, action):
-    from banach.solvers.iwocs import restricted
-
     policy = np.zeros(model.n_states, dtype=np.int32)
     policy[0] = action
     return restricted(model, policy)
@@ -173,7 +172,7 @@ def one_action(model, action):
 def test_the_evaluation_of_the_robust_policy_is_the_robust_value():
     problem = RobustMDP(instances.make("riverswim:states=6,discount=0.9"), L1(0.2))
     answer = solve(problem, eps=1e-8)
-    np.testing.assert_allclose(solve(evaluation(problem, answer.policy), eps=1e-8).value, answer.value, atol=1e-7)
+    np.testing.assert_allclose(solve(problem.restricted(answer.policy), eps=1e-8).value, answer.value, atol=1e-7)
 
 
 def test_what_the_search_cannot_do_is_refused():

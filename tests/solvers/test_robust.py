@@ -21,6 +21,15 @@ from hypothesis import strategies as st
 METHODS = [ValueIteration(), GaussSeidel(), ModifiedPolicyIteration(5), Anderson(), RobustPolicyIteration()]
 
 
+def comfortable(model):
+    """A width that rounding allows."""
+    return (
+        1e-6
+        * (1 + float(np.abs(model.reward).max(initial=0)) + float(np.abs(model.terminal_value).max()))
+        / (1 - model.discount)
+    )
+
+
 def table(rows, discount):
     """A robust problem's parts from {(state, action): [(successor, probability, reward)]}: model and transition rewards."""
     states = sorted({s for s, _ in rows})
@@ -91,11 +100,7 @@ SETS = [L1(0.3), TotalVariation(0.1, support="all"), LInfinity(0.1), CVaR(0.4), 
 @given(model=strategies.discounted_mdps(max_states=5), optimistic=st.booleans())
 def test_all_methods_prove_overlapping_brackets(ambiguity, model, optimistic):
     problem = RobustMDP(model, ambiguity, optimistic=optimistic)
-    eps = (
-        1e-6
-        * (1 + float(np.abs(model.reward).max(initial=0)) + float(np.abs(model.terminal_value).max()))
-        / (1 - model.discount)
-    )
+    eps = comfortable(model)
     proofs = [solve(problem, method, eps=eps).certificate for method in (None, *METHODS)]
     assert max(proof.width for proof in proofs) <= eps
     assert (np.max([proof.lower for proof in proofs], axis=0) <= np.min([proof.upper for proof in proofs], axis=0)).all()
@@ -108,11 +113,7 @@ def test_policy_and_natures_rows_are_a_saddle(ambiguity, model, optimistic):
     """Against nature's rows no policy, and against the policy no rows, is better for the one who chooses."""
     model = model.negated() if model.criterion.minimize else model
     problem = RobustMDP(model, ambiguity, optimistic=optimistic)
-    eps = (
-        1e-7
-        * (1 + float(np.abs(model.reward).max(initial=0)) + float(np.abs(model.terminal_value).max()))
-        / (1 - model.discount)
-    )
+    eps = comfortable(model) / 10
     answer = solve(problem, eps=eps)
     chain = problem.operator.frozen(answer.policy, answer.value)
     margin = 4 * eps / (1 - model.discount)
@@ -143,11 +144,7 @@ def everything_frozen(problem, value):
 @given(strategies.discounted_mdps(max_states=4), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.sampled_from([0.1, 0.4]))
 def test_the_robust_value_falls_with_the_radius(model, radius, more):
     model = model.negated() if model.criterion.minimize else model
-    eps = (
-        1e-6
-        * (1 + float(np.abs(model.reward).max(initial=0)) + float(np.abs(model.terminal_value).max()))
-        / (1 - model.discount)
-    )
+    eps = comfortable(model)
     near, far = (solve(RobustMDP(model, L1(psi)), eps=eps).certificate for psi in (radius, radius + more))
     assert (far.lower <= near.upper).all()
     kind = solve(RobustMDP(model, L1(radius), optimistic=True), eps=eps).certificate
