@@ -11,7 +11,7 @@ from banach.llm.aggregation import Aggregation
 from banach.llm.batch import TokenBatch
 from banach.llm.catalogue import objective
 from banach.llm.critic import GeneralisedAdvantage, ValueLoss
-from banach.llm.divergence import Divergence, estimate
+from banach.llm.divergence import Divergence, estimate, full_derivative, full_divergence
 from banach.llm.mask import AdvantageFilter, OverlongFilter
 from banach.llm.objective import ObjectiveSpec, evaluate
 from banach.llm.outcome import Overlong, outcome
@@ -178,6 +178,20 @@ def test_k3_of_a_small_step_keeps_its_digits_in_single_precision(estimator, p, g
     assert float(estimate(estimator, logp, ref)) == pytest.approx(exact, abs=4 * rounding)
 
 
+@pytest.mark.parametrize("reference", [math.log(0.5), -math.inf])
+def test_a_token_of_probability_zero_adds_nothing_to_the_full_divergence(reference):
+    """0 log 0 = 0, and no gradient, whether or not the reference has the token."""
+    rest = 0.5 if math.isfinite(reference) else 1.0
+    policy = torch.tensor([[[math.log(0.75), math.log(0.25), -math.inf]]], dtype=torch.float64, requires_grad=True)
+    other = torch.tensor([[[math.log(0.5 * rest), math.log(0.5 * rest), reference]]], dtype=torch.float64)
+    found = full_divergence(policy, other)
+    expected = 0.75 * math.log(0.75 / (0.5 * rest)) + 0.25 * math.log(0.25 / (0.5 * rest))
+    assert found.item() == pytest.approx(expected, rel=1e-14)
+    (slope,) = torch.autograd.grad(found.sum(), policy)
+    assert slope[0, 0, 2] == 0
+    assert same(slope, full_derivative(policy.detach(), other))
+
+
 @pytest.mark.parametrize("level", ["token", "turn", "sequence", "sequence-geometric"])
 def test_a_clamped_ratio_has_no_gradient_and_is_counted(level):
     batch = random_batch(0, drift=0.0, horizon=3)
@@ -198,8 +212,12 @@ def test_a_clamped_ratio_has_no_gradient_and_is_counted(level):
 def test_a_token_that_the_policy_has_given_up_does_not_explode_the_divergence():
     batch = random_batch(0)
     batch = rebuilt(batch, logp_BT=torch.full_like(batch.logp_BT, -90.0), logp_old_BT=torch.full_like(batch.logp_BT, -90.0))
-    found = evaluate(objective("grpo"), rebuilt(batch, logp_ref_BT=torch.zeros_like(batch.logp_BT)))
+    batch = rebuilt(batch, logp_ref_BT=torch.zeros_like(batch.logp_BT))
+    found, plain = evaluate(objective("grpo"), batch), evaluate(objective("grpo", beta=0.0), batch)
     assert math.isfinite(float(found.loss.detach()))
+    (slope,) = torch.autograd.grad(-found.loss, batch.logp_BT)
+    assert same(slope, plain.weight_BT)
+    assert same(found.weight_BT, plain.weight_BT)
     assert found.diagnostics["divergence_clamped"] == batch.mask_BT.sum()
 
 
@@ -223,6 +241,16 @@ def test_the_rounding_of_a_mean_is_no_advantage():
     batch = rebuilt(batch, reward_B=reward, step_reward_BT=None)
     for scale, ddof in (("none", None), ("group-std", 1), ("batch-std", 0)):
         assert not GroupAdvantage("group-mean", scale, ddof)(outcome(batch)).any()
+
+
+def test_the_rounding_of_a_charge_is_no_advantage():
+    """Both sequences are charged log(e^-1); in single precision the two differences of log-probabilities are not the same."""
+    old, ref = torch.tensor([[-1.1], [-2.1]]), torch.tensor([[-0.1], [-1.1]])
+    reward, group = torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
+    batch = TokenBatch(old, old, torch.ones(2, 1, dtype=torch.bool), reward, group, logp_ref_BT=ref)
+    out = outcome(batch, charge_BT=Divergence(1.0, "k1", "reward").charge(batch))
+    assert 0 < (out.reward_B[0] - out.reward_B[1]).abs() < 1e-6
+    assert not GroupAdvantage("group-mean", "group-std", 1)(out).any()
 
 
 def test_epsilon_is_added_to_the_deviation():
@@ -292,7 +320,7 @@ def test_a_cut_window_whose_last_value_is_repeated_has_no_error_at_its_end():
 
 @given(batch=batches(), cap=st.floats(1, 3), level=st.sampled_from(["token", "sequence"]))
 @few
-def test_the_correction_for_the_sampler_multiplies_the_policy_term_and_not_the_divergence(batch, cap, level):
+def test_the_correction_for_the_sampler_multiplies_the_policy_term_and_neither_divergence_nor_entropy(batch, cap, level):
     part = TruncatedImportance(cap, level)
     plain, corrected = objective("grpo"), objective("grpo", behaviour=part)
     factor, _ = part(batch)
@@ -300,6 +328,8 @@ def test_the_correction_for_the_sampler_multiplies_the_policy_term_and_not_the_d
     expected = factor * weights(objective("grpo", beta=0.0), batch) + penalty
     assert same(weights(corrected, batch), expected)
     assert factor.max() <= cap
+    bonus = [evaluate(dataclasses.replace(spec, entropy=0.5), batch).weight_entropy_BT for spec in (plain, corrected)]
+    assert torch.equal(*bonus)
 
 
 def test_beyond_the_cap_a_token_is_truncated_or_dropped():
@@ -347,6 +377,14 @@ def test_the_diagnostics_count_what_they_say():
         "gradient_scale": 3 / 6,
     }
     assert seen == pytest.approx(expected)
+
+
+def test_groups_without_spread_are_counted_by_groups_and_not_by_sequences():
+    batch = random_batch(0, groups=3, size=2)
+    even = (batch.group_B == batch.group_B[0]) | (batch.group_B == batch.group_B[2])
+    reward = torch.where(even, 1.0, torch.tensor([0.0, 1.0]).repeat(3))
+    found = evaluate(objective("dr_grpo", budget=4), rebuilt(batch, reward_B=reward)).diagnostics
+    assert found["zero_variance_share"] == pytest.approx(2 / 3)
 
 
 def test_the_entropy_bonus_pays_for_entropy():
