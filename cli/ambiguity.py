@@ -27,7 +27,8 @@ def set_named(text: str, support: Literal["nominal", "all"]) -> AmbiguitySet:
     if name not in known:
         raise SpellingError(f"no ambiguity set is called {name!r}; there are {', '.join(sorted(known))}")
     wanted = _numbers(known[name])
-    settings = {wanted[0]: _number(text, rest)} if len(wanted) == 1 and "=" not in rest else spelled(text)[1]
+    bare = rest and "=" not in rest
+    settings = {wanted[0]: _number(text, rest)} if bare and len(wanted) == 1 else {} if bare else spelled(text)[1]
     if sorted(settings) != sorted(wanted):
         example = ",".join(f"{setting}=0.1" for setting in wanted)
         raise SpellingError(f"{text!r}: {name} is given by {' and '.join(wanted)}; write for instance {name}:{example}")

@@ -1,5 +1,7 @@
 """Robust problems solved: published values, saddle points, slow iteration, Storm's interval engine; every bracket proved."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from banach.mdp import MDP, Discounted, FiniteHorizon, RobustMDP, instances, strategies
@@ -15,6 +17,7 @@ from banach.solvers import (
     ValueIteration,
     solve,
 )
+from banach.solvers.exact_ambiguity import exact_sigma
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +107,33 @@ def test_all_methods_prove_overlapping_brackets(ambiguity, model, optimistic):
     proofs = [solve(problem, method, eps=eps).certificate for method in (None, *METHODS)]
     assert max(proof.width for proof in proofs) <= eps
     assert (np.max([proof.lower for proof in proofs], axis=0) <= np.min([proof.upper for proof in proofs], axis=0)).all()
+
+
+@pytest.mark.parametrize("ambiguity", SETS, ids=str)
+@settings(max_examples=40, deadline=None)
+@given(
+    model=strategies.discounted_mdps(max_states=4),
+    optimistic=st.booleans(),
+    scale=st.sampled_from([1.0, 1e-9, 1e9]),
+    data=st.data(),
+)
+def test_the_operators_enclosure_holds_in_exact_arithmetic(ambiguity, data, model, optimistic, scale):
+    model = model.negated() if model.criterion.minimize else model
+    problem = RobustMDP(model, ambiguity, optimistic=optimistic)
+    entries = st.floats(-5, 5).map(lambda x: scale * x)
+    value = np.array(data.draw(st.lists(entries, min_size=model.n_states, max_size=model.n_states)))
+    policy, lower, upper = problem.operator.blank_policy(), np.empty_like(value), np.empty_like(value)
+    problem.operator.enclose(value, policy, lower, upper)
+    table_, side = problem.problem, -1 if optimistic else 1
+    for s in np.flatnonzero(~model.terminal):
+        worths = []
+        for k in range(table_.state_ptr[s], table_.state_ptr[s + 1]):
+            row = slice(int(table_.row_ptr[k]), int(table_.row_ptr[k + 1]))
+            z = [side * Fraction(model.discount) * Fraction(float(x)) for x in value[table_.successor[row]]]
+            ends = [side * end for end in exact_sigma(problem.set_of(k), table_.probability[row], z)]
+            worths.append((Fraction(float(table_.reward[k])) + min(ends), Fraction(float(table_.reward[k])) + max(ends)))
+        assert Fraction(float(lower[s])) <= worths[policy[s]][0]
+        assert max(high for _, high in worths) <= Fraction(float(upper[s]))
 
 
 @pytest.mark.parametrize("ambiguity", SETS, ids=str)
