@@ -238,9 +238,11 @@ def test_the_rounding_of_a_mean_is_no_advantage():
         plain = (reward - reward.mean()) / (reward.std() + epsilon)
         assert plain.abs().max().item() == pytest.approx(advantage, rel=0.1)
     batch = random_batch(0, groups=1, size=8, dtype=torch.float32)
+    reward[0] = torch.nextafter(reward[0], torch.tensor(1.0))
     batch = rebuilt(batch, reward_B=reward, step_reward_BT=None)
-    for scale, ddof in (("none", None), ("group-std", 1), ("batch-std", 0)):
-        assert not GroupAdvantage("group-mean", scale, ddof)(outcome(batch)).any()
+    for baseline in ("group-mean", "leave-one-out", "batch-mean"):
+        for scale, ddof in (("none", None), ("group-std", 1), ("batch-std", 0)):
+            assert not GroupAdvantage(baseline, scale, ddof)(outcome(batch)).any()
 
 
 def test_the_rounding_of_a_charge_is_no_advantage():

@@ -130,11 +130,11 @@ def test_token_tensors_of_another_shape_than_the_mask_are_refused():
 
 
 def test_token_sums_of_half_precision_are_made_in_single():
-    """256 tokens of -1/256 each: bfloat16 sums would stall at a quarter of a nat."""
-    tokens = torch.full((1, 4096), -1 / 256, dtype=torch.bfloat16)
-    found = Sequences.from_tokens(tokens, torch.ones(1, 4096).bool())
+    """4099 tokens of -1/256 each: beyond 16 nats bfloat16 counts in eighths, and would lose the last three."""
+    tokens = torch.full((1, 4099), -1 / 256, dtype=torch.bfloat16)
+    found = Sequences.from_tokens(tokens, torch.ones(1, 4099).bool())
     assert found.logp_B.dtype == torch.float32
-    assert found.logp_B.item() == -16.0
+    assert found.logp_B.item() == -4099 / 256
 
 
 def test_a_soft_verdict_is_a_probability_and_a_bool_is_one_too():

@@ -88,6 +88,18 @@ def test_regret_is_zero_on_the_path_of_the_reward_and_positive_off_it(with_rewar
     assert regret(with_reward, softmax(np.log(reference) - reward)) > 0.05
 
 
+def test_regret_is_what_a_fifth_of_a_nat_of_divergence_buys(with_reward):
+    reference, reward = with_reward.game.reference, with_reward.reward
+    policy = softmax(np.log(reference) - reward)
+    bought = []
+    for path in (softmax(np.log(reference) + reward), policy):
+        moved = [tempered(path, reference, share) for share in np.linspace(0, 4, 40_001)]
+        cost = [float(p @ np.log(p / reference)) for p in moved]
+        assert max(cost) > 0.4
+        bought.append(moved[int(np.searchsorted(cost, 0.2))] @ reward)
+    assert regret(with_reward, policy) == pytest.approx(bought[0] - bought[1], abs=1e-3)
+
+
 def test_the_least_gap_is_found_on_the_path(cyclic):
     policy = offline(preference("dpo", temperature=TAU), cyclic)
     found = least_gap(cyclic.game, policy)

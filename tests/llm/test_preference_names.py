@@ -197,6 +197,21 @@ def test_soft_labels_of_a_quadratic_are_its_square_around_the_expected_target_up
 
 
 @pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("dpo", {"temperature": 0.1}),
+        ("robust_dpo", {"temperature": 0.1, "noise": 0.1}),
+        ("sppo", {"rate": 1000.0}),
+        ("sppo_hard", {"rate": 1000.0}),
+        ("inpo", {"inverse_step": 0.0075, "temperature": 0.0025}),
+        ("orpo", {"weight": 0.1, "normalised": True}),
+    ],
+)
+def test_the_defaults_are_the_published_numbers(name, published):
+    assert preference(name) == preference(name, **published)
+
+
+@pytest.mark.parametrize(
     ("name", "settings", "told"),
     [
         ("ddpo", {}, "no preference objective is called 'ddpo'; there are apo_zero"),

@@ -117,15 +117,22 @@ def test_the_published_target_of_inpo_survives_single_precision():
     assert single.loss.item() == pytest.approx(double.loss.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("name", "margin"), [("dpo", 46.0), ("hinge", 10.0), ("kto", 80.0)])
+@pytest.mark.parametrize(("name", "margin"), [("dpo", 46.0), ("hinge", 10.0), ("kto", 60.0)])
 def test_a_pair_is_called_saturated_when_it_hardly_pulls(name, margin):
     constants = {"centre": "zero"} if name == "kto" else {}
     spec = preference(name, **constants)
     shares = [
-        evaluate_preference(spec, batch_of(-1.0 - 0.01, -1.0 - 0.01 - m)).diagnostics["saturated"] for m in (0.5, margin + 1)
+        evaluate_preference(spec, batch_of(-1.0 - 0.01, -1.0 - 0.01 - m)).diagnostics["saturated"]
+        for m in (0.5, margin - 1, margin + 1)
     ]
-    assert shares[0] == 0
-    assert shares[1] in {0.5, 1.0}  # of KTO's two sequences one has moved
+    assert shares[:2] == [0, 0]
+    assert shares[2] in {0.5, 1.0}  # of KTO's two sequences one has moved
+
+
+def test_a_pair_beyond_the_hinge_raises_nothing():
+    spec = preference("hinge", temperature=1.0)
+    near, beyond = (evaluate_preference(spec, batch_of(-1.0, -1.0 - m)).diagnostics["chosen_raised"] for m in (0.9, 1.1))
+    assert (near, beyond) == (1, 0)
 
 
 def test_a_quadratic_never_saturates():
