@@ -89,7 +89,8 @@ class RobustOperator:
 
     def apply(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
         """out = T value, policy = greedy actions (lowest index on ties), all (n_states,); least and greatest change."""
-        nominal, kernel = self.model.problem, _as_any(sweeps.best)
+        nominal = self.model.problem
+        kernel: Any = sweeps.best
         worth = self._worths(self._pairs, value)
         return kernel(0, self.n_states, nominal.state_ptr, nominal.terminal_value, worth, value, out, policy)
 
@@ -119,7 +120,8 @@ class RobustOperator:
 
     def enclose(self, value: np.ndarray, policy: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
         """policy = greedy; lower <= T_policy value and T value <= upper, rounding included; all (n_states,)."""
-        nominal, kernel = self.model.problem, _as_any(sweeps.best_enclosed)
+        nominal = self.model.problem
+        kernel: Any = sweeps.best_enclosed
         below, worth, above = np.empty((3, nominal.n_pairs))
         for module in self._kernels:
             run_ranges(module.enclosed, self._cuts(self._pairs), self._pairs, *self._arrays, value, below, worth, above)
@@ -151,7 +153,8 @@ class RobustOperator:
         return self._kernels == (sweeps,)
 
     def _in_place(self, backward: bool, chosen: bool, value: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
-        nominal, kernel = self.model.problem, _as_any(sweeps.gauss_seidel)
+        nominal = self.model.problem
+        kernel: Any = sweeps.gauss_seidel
         before, after = self._arrays[:5], self._arrays[5:]
         return kernel(backward, chosen, nominal.state_ptr, *before, nominal.terminal_value, *after, value, policy)
 
@@ -200,10 +203,6 @@ def _kernels(some_short: bool, all_short: bool) -> tuple[Any, ...]:
     from . import robust_long_sweeps
 
     return (sweeps, robust_long_sweeps) if some_short else (robust_long_sweeps,)
-
-
-def _as_any(kernel: Any) -> Any:
-    return kernel
 
 
 def _mass(model: RobustMDP) -> tuple[float, float]:

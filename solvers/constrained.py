@@ -59,7 +59,7 @@ def solve_constrained(
     The answer's policy is float64 (n_pairs,), weights of each state's actions; lower and upper have shape ().
     Raises SolveError for another method or a start, Infeasible with its proof, NotConverged with the bracket's width.
     """
-    reason = "given" if method is not None else "constraints are linear in the occupancy"
+    reason = "asked for" if method is not None else "constraints are linear in the occupancy"
     method = OccupancyProgram() if method is None else method
     if not isinstance(method, OccupancyProgram):
         raise SolveError(f"constrained problems are solved by OccupancyProgram(), not by {method}")
@@ -71,8 +71,7 @@ def solve_constrained(
         raise program.refuted()
     multipliers = program.multipliers(vertex)
     above = _above(problem.problem, lagrangian_reward(problem.problem.reward, problem.costs, multipliers), eps / 4)
-    everything = np.concatenate((problem.initial, multipliers)), np.concatenate((above, problem.bounds))
-    upper = weighted(*everything, 1)
+    upper = _lagrangian_bound(problem, multipliers, above)
     for _ in range(method.retreats + 1):
         policy = program.policy(vertex.x, multipliers, above)
         costs = np.array([_bound_policy(problem.problem, policy, cost, 1, eps / 8) for cost in problem.costs])
@@ -99,6 +98,11 @@ def solve_constrained(
     )
 
 
+def _lagrangian_bound(problem: ConstrainedMDP, multipliers: np.ndarray, vector: np.ndarray) -> float:
+    """mu . vector + l . C, rounded up."""
+    return weighted(np.concatenate((problem.initial, multipliers)), np.concatenate((vector, problem.bounds)), 1)
+
+
 def _above(model: MDP, reward: np.ndarray, eps: float) -> np.ndarray:
     """A vector (n,) with T vector <= vector for another reward (m,), within eps of the fixed point."""
     return solve_discounted(model.replace(reward=reward), None, eps, None, Watch()).upper
@@ -112,9 +116,7 @@ def _bound_policy(model: MDP, weights: np.ndarray, reward: np.ndarray, side: int
     mixture = scipy.sparse.csr_array(
         (share, (model.pair_state, np.arange(model.n_pairs))), shape=(model.n_states, model.n_pairs)
     )
-    transition = scipy.sparse.csr_array(
-        (model.probability, model.successor, model.row_ptr), shape=(model.n_pairs, model.n_states)
-    )
+    transition, _, _ = model.to_sparse()
     system = (scipy.sparse.eye_array(model.n_states) - model.discount * (mixture @ transition)).tocsc()
     value = scipy.sparse.linalg.splu(system).solve(np.where(acting, mixture @ reward, worth))
     size = max(float(np.abs(value).max(initial=0.0)), float(np.abs(reward).max(initial=0.0)), 2.0**-900)
@@ -144,9 +146,7 @@ class _Program:
     def of(cls, problem: ConstrainedMDP) -> _Program:
         model = problem.problem
         acting = ~model.terminal
-        transition = scipy.sparse.csr_array(
-            (model.probability, model.successor, model.row_ptr), shape=(model.n_pairs, model.n_states)
-        )
+        transition, _, _ = model.to_sparse()
         own = scipy.sparse.csr_array(
             (np.ones(model.n_pairs), model.pair_state, np.arange(model.n_pairs + 1)), shape=(model.n_pairs, model.n_states)
         )
@@ -198,8 +198,7 @@ class _Program:
         gap, multipliers = float(least.x[-1]), np.maximum(0.0, -least.ineqlin.marginals) / self.unit
         charged = lagrangian_reward(np.zeros(problem.n_pairs), problem.costs, multipliers)
         vector = _above(model.replace(terminal_value=np.zeros(model.n_states)), charged, max(gap / 8, 1e-12))
-        everything = np.concatenate((problem.initial, multipliers)), np.concatenate((vector, problem.bounds))
-        if weighted(*everything, 1) >= 0:
+        if _lagrangian_bound(problem, multipliers, vector) >= 0:
             return NotConverged(
                 f"the bounds miss the least costs by {gap:.3g} of the largest one-step cost, too little to prove in floats; "
                 "move them by that much"
