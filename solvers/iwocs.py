@@ -59,7 +59,10 @@ class WorstCaseSearch:
     """What the search found.
 
     status: OPTIMAL or STALLED. policy: int32 (n,), of the round with the best worst case.
-    lower, upper: lower is proved for the policy; upper bounds V*_U at the start up to the rounding of the rows found.
+    lower: the policy's worst case at the start, proved.
+    upper: at or above V*_U at the start, up to the rounding of the rows found. Where nature picks one of finitely many models for
+        good: with repaired=False, at or above the worst case of every deterministic policy; with repaired=True the value against
+        a nature who may mix the rows of these models, which bounds nothing from above and may lie below `lower`.
     models: rows (z,) of every model found, the first one included, in the layout of `problem`.
     rounds: one after the other.
     """
@@ -85,8 +88,8 @@ def iwocs(
     """Search for the worst case from one state.
 
     nature: a robust problem, whose nominal rows are the first model; or finitely many models of equal states, actions and
-        rewards, of which nature picks one for good (not rectangular: `lower` is exact then, and `upper` that of the rectangular
-        hull where `repaired`).
+        rewards, of which nature picks one for good. These are not rectangular, and `upper` means less then, see
+        `WorstCaseSearch`; OPTIMAL says no more than its words.
     state: the start s_0. eps: > 0, gap at which to stop; the ordinary problems are solved to a quarter of it.
     method: how ordinary problems are solved, or None for a good one.
     Raises SolveError for a problem that minimises, is optimistic or not discounted, NotConverged after max_rounds.
