@@ -63,7 +63,7 @@ class Draft:
         rows = [action for state in self.states if isinstance(state, list) for action in state]
         numbers = [p for _, row in rows for p in row.values()] + [reward for reward, _ in rows]
         numbers += [state for state in self.states if isinstance(state, float)] + [getattr(self.criterion, "discount", 0.0)]
-        return len(self.states), len(rows), sum(len(row) for _, row in rows), sum(map(_bits, numbers))
+        return len(self.states), len(rows), sum(len(row) for _, row in rows), sum(map(bits, numbers))
 
     def _with(self, state: int, changed: State) -> Draft:
         return dataclasses.replace(self, states=(*self.states[:state], changed, *self.states[state + 1 :]))
@@ -162,7 +162,8 @@ def number(value: float) -> str:
     return str(near) if float(near) == value else repr(value)
 
 
-def _bits(value: float) -> int:
+def bits(value: float) -> int:
+    """How much there is to read in a number: bits of its numerator and denominator, and its sign."""
     top, bottom = float(value).as_integer_ratio()
     return abs(top).bit_length() + bottom.bit_length() + (value < 0)
 

@@ -18,6 +18,7 @@ IPO_SPAN         sort IPO's scores. Over the pairs across a gap h, sum S h <= su
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -29,7 +30,7 @@ from ..solvers.regularised_nash import PRECISION
 from .bound import Bound, Measurement
 from .drawing import drawn_games
 from .games import preference_games
-from .number import exact
+from .number import is_exact
 from .preference_evidence import PreferenceEvidence, preference
 
 k, n = sympy.symbols("k n", integer=True, positive=True)
@@ -152,44 +153,23 @@ def weightings(game: PreferenceEvidence) -> Iterator[tuple[str, list[list[fmpq]]
 def _ipo_span(evidence: Any) -> Iterator[Measurement]:
     game = preference(evidence, "IPO's span")
     for name, shown in weightings(game):
-        scores = _rational_scores(game, shown)
-        if scores is None:
-            balls = game.ipo_scores(shown, game.temperature)
-            found = largest([a - b for a in balls for b in balls])
-        else:
-            found = max(scores) - min(scores)
+        scores = game.ipo_scores(shown, game.temperature)
+        found = largest([a - b for a in scores for b in scores])
         yield Measurement(found, {t: game.temperature, n: game.n}, {"pairs": name})
 
 
-def _rational_scores(game: PreferenceEvidence, shown: list[list[fmpq]]) -> list[fmpq] | None:
-    """IPO's scores in rationals, (n,), by elimination; None where the oracle is irrational."""
-    if game.problem.oracle.reward is not None:
-        return None
-    oracle = [[exact(p) for p in row] for row in game.problem.oracle.rational()]
-    size, half = game.n - 1, fmpq(1, 2)
-    rows = [
-        [(sum(shown[i], fmpq(0)) if i == j else -shown[i][j]) for j in range(1, game.n)]
-        + [sum((shown[i][j] * (oracle[i][j] - half) for j in range(game.n)), fmpq(0)) / game.temperature]
-        for i in range(1, game.n)
-    ]
-    for pivot in range(size):  # a grounded Laplacian of a connected graph needs no exchange of rows
-        rows[pivot] = [entry / rows[pivot][pivot] for entry in rows[pivot]]
-        for row in range(size):
-            if row != pivot:
-                factor = rows[row][pivot]
-                rows[row] = [a - factor * b for a, b in zip(rows[row], rows[pivot], strict=True)]
-    return [fmpq(0), *(row[-1] for row in rows)]
+def largest(numbers: list[Any]) -> Any:
+    """The largest of some rationals, or of some balls; at least one."""
+    return max(numbers) if all(map(is_exact, numbers)) else reduce(arb.max, numbers)
 
 
-def largest(numbers: list[arb]) -> arb:
-    """The largest of some balls, at least one."""
-    found = numbers[0]
-    for number in numbers[1:]:
-        found = found.max(number)
-    return found
+def of_games(
+    name: str, quantity: str, statement: Any, symbols: dict[Any, str], measure: Any, source: str, **rest: Any
+) -> Bound:
+    """A statement about preference games; the rest as in `Bound`, with this shelf's own where it is left out.
 
-
-def _bound(name: str, quantity: str, statement: Any, symbols: dict[Any, str], measure: Any, source: str, **rest: Any) -> Bound:
+    symbols: the meaning of those that are not the shelf's own.
+    """
     words = {t: "temperature", k: "steps", n: "responses", start: "KL of the Nash policy to the reference"}
     used = sympy.sympify(statement).free_symbols
     return Bound(
@@ -204,7 +184,7 @@ def _bound(name: str, quantity: str, statement: Any, symbols: dict[Any, str], me
     )
 
 
-NASH_MD = _bound(
+NASH_MD = of_games(
     "Nash-MD comes near the Nash policy",
     r"\mathrm{KL}(\pi^*\|\pi_k)",
     (1 - e * t) ** k * start + 2 * e / t,
@@ -214,7 +194,7 @@ NASH_MD = _bound(
     axis="steps",
 )
 
-INPO_LAST = _bound(
+INPO_LAST = of_games(
     "INPO with a decaying rate converges in its last iterate",
     r"\mathrm{KL}(\pi^*\|\pi_k)",
     2 / (t**2 * (k + 1)),
@@ -225,7 +205,7 @@ INPO_LAST = _bound(
     assumes=GAME + "; inverse step tau (k + 2) / 2 in step k = 0, 1, ..., from the reference",
 )
 
-INPO_CONSTANT = _bound(
+INPO_CONSTANT = of_games(
     "INPO with a constant rate comes near the Nash policy",
     r"\mathrm{KL}(\pi^*\|\pi_k)",
     (1 - t / c) ** k * start + 1 / (2 * c * t),
@@ -235,7 +215,7 @@ INPO_CONSTANT = _bound(
     axis="steps",
 )
 
-NORMALISER = _bound(
+NORMALISER = of_games(
     "the normaliser of SPPO's step is close to half the rate",
     r"\log Z - \eta/2",
     e**2 / 8,
@@ -244,7 +224,7 @@ NORMALISER = _bound(
     "Hoeffding 1963; of Wu et al. 2024, arXiv 2405.00675",
 )
 
-NORMALISER_BELOW = _bound(
+NORMALISER_BELOW = of_games(
     "the normaliser of SPPO's step is never below half the rate",
     r"\log Z - \eta/2",
     sympy.Integer(0),
@@ -254,7 +234,7 @@ NORMALISER_BELOW = _bound(
     sense="at least",
 )
 
-SPPO_AVERAGE = _bound(
+SPPO_AVERAGE = of_games(
     "the average of SPPO is hard to exploit",
     r"\max_y P(y \succ \bar\pi_k) - \frac{1}{2}",
     sympy.sqrt(sympy.log(n) / (2 * k)),
@@ -265,7 +245,7 @@ SPPO_AVERAGE = _bound(
     assumes="a preference oracle with P + P' = 1, at least two responses, uniform start, rate sqrt(8 log n / k)",
 )
 
-CONTRACTION = _bound(
+CONTRACTION = of_games(
     "the best response to preferences contracts",
     r"\mathrm{TV}(\mathrm{BR}(\pi), \mathrm{BR}(\pi'))",
     apart / (2 * t),
@@ -274,7 +254,7 @@ CONTRACTION = _bound(
     "Calandriello et al. 2024, arXiv 2403.08635 (iteration); constant proved here",
 )
 
-GAP_IDENTITY = _bound(
+GAP_IDENTITY = of_games(
     "the duality gap is a divergence to the best response",
     r"\max J(\cdot, \pi) - \min J(\pi, \cdot)",
     2 * t * held,
@@ -284,7 +264,7 @@ GAP_IDENTITY = _bound(
     sense="equal to",
 )
 
-GAP_DISTANCE = _bound(
+GAP_DISTANCE = of_games(
     "the duality gap bounds the divergence to the Nash policy",
     r"\mathrm{KL}(\pi\|\pi^*)",
     gap / (2 * t),
@@ -293,7 +273,7 @@ GAP_DISTANCE = _bound(
     "Ye et al. 2024, arXiv 2402.07314; proved here",
 )
 
-WIN_PRICE = _bound(
+WIN_PRICE = of_games(
     "beating the regularised Nash policy costs divergence",
     r"P(\pi \succ \pi^*) - \frac{1}{2}",
     t * held,
@@ -302,7 +282,7 @@ WIN_PRICE = _bound(
     "Munos et al. 2023, arXiv 2312.00886, saddle point",
 )
 
-IPO_SPAN = _bound(
+IPO_SPAN = of_games(
     "IPO moves no two responses far apart",
     r"\max_y s(y) - \min_y s(y)",
     (n - 1) / (2 * t),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..mdp.preference import PreferenceGame, PreferenceOracle
-from .draft import number
+from .draft import bits, number
 
 _PARTS = 64
 _TEMPERATURES = (1.0, 0.5, 0.25, 2.0, 0.125, 0.0625)
@@ -56,7 +56,7 @@ class PreferenceDraft:
         """What shrinking makes smaller, in order: responses, preferences that are no ties, different weights, bits."""
         numbers = (*self.preferences, *self.rewards, *self.weights, self.temperature)
         decided = sum(p != 0.5 for p in self.preferences) + sum(r != 0 for r in self.rewards)
-        return len(self.weights), decided, len(set(self.weights)), sum(map(_bits, numbers))
+        return len(self.weights), decided, len(set(self.weights)), sum(map(bits, numbers))
 
     def changed(self, rng: np.random.Generator) -> PreferenceDraft:
         """A neighbour: one or two numbers changed at random."""
@@ -115,8 +115,3 @@ class PreferenceDraft:
 
 def _put(numbers: tuple[float, ...], at: int, value: float) -> tuple[float, ...]:
     return (*numbers[:at], value, *numbers[at + 1 :])
-
-
-def _bits(value: float) -> int:
-    top, bottom = float(value).as_integer_ratio()
-    return abs(top).bit_length() + bottom.bit_length() + (value < 0)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from flint import arb, arb_mat, ctx, fmpq
+from flint import arb, arb_mat, ctx, fmpq, fmpq_mat
 
 from ..mdp.preference import PreferenceGame
 from ..solvers.regularised_nash import PRECISION, enclosed_nash, gap_ball, table, weights
@@ -20,6 +20,9 @@ from .errors import BoundError
 from .number import exact
 
 Policy = list[arb]
+
+_RATIONAL: tuple[Any, Any] = (fmpq, fmpq_mat)
+_BALL: tuple[Any, Any] = (arb, arb_mat)
 
 
 class PreferenceEvidence:
@@ -125,18 +128,22 @@ class PreferenceEvidence:
             price = self.divergence(policy, self.reference) - self.divergence(other, self.reference)
             return self.mean(policy, self.win_rates(other)) - arb(self.temperature) * price
 
-    def ipo_scores(self, shown: list[list[Any]], tau: fmpq) -> list[arb]:
-        """Scores of IPO's optimum, (n,), the first zero, for symmetric weights (n, n) of pairs that join all responses."""
+    def ipo_scores(self, shown: list[list[fmpq]], tau: fmpq) -> list[Any]:
+        """Scores of IPO's optimum, (n,), the first zero, for symmetric weights (n, n) of pairs that join all responses.
+
+        Rationals where the oracle is rational, balls where a reward stands behind it.
+        """
+        rational = self.problem.oracle.reward is None
+        number, matrix = _RATIONAL if rational else _BALL
+        oracle = [[exact(p) for p in row] for row in self.problem.oracle.rational()] if rational else self.oracle
+        if self.n == 1:
+            return [number(0)]
+        others = range(1, self.n)
         with ctx.workprec(PRECISION):
-            rows, right = [], []
-            for i in range(1, self.n):
-                rows.append([arb(-shown[i][j]) if i != j else arb(sum(shown[i], fmpq(0))) for j in range(1, self.n)])
-                pull = sum((arb(shown[i][j]) * (self.oracle[i][j] - arb(1) / 2) for j in range(self.n)), arb(0))
-                right.append([pull / arb(tau)])
-            if not rows:
-                return [arb(0)]
-            solved = arb_mat(rows).solve(arb_mat(right))
-            return [arb(0), *(solved[i, 0] for i in range(self.n - 1))]
+            rows = [[number(sum(shown[i], fmpq(0)) if i == j else -shown[i][j]) for j in others] for i in others]
+            pull = [[sum((shown[i][j] * (oracle[i][j] - fmpq(1, 2)) for j in range(self.n)), number(0)) / tau] for i in others]
+            solved = matrix(rows).solve(matrix(pull))
+        return [number(0), *(solved[i, 0] for i in range(self.n - 1))]
 
 
 def preference(evidence: Any, what: str) -> PreferenceEvidence:

@@ -13,11 +13,10 @@ from typing import Any
 
 import sympy
 
-from ..mdp.preference import PreferenceGame
-from .bound import Bound, Measurement
-from .drawing import drawn_games, drawn_rewarded_games
-from .games import preference_games, rewarded_games
-from .preference import GAME, largest, weightings
+from .bound import Measurement
+from .drawing import drawn_rewarded_games
+from .games import rewarded_games
+from .preference import largest, of_games, weightings
 from .preference_evidence import preference
 
 d = sympy.Symbol("d", nonnegative=True)
@@ -46,46 +45,37 @@ def _closer(evidence: Any) -> Iterator[Measurement]:
             yield Measurement(game.variation(game.best_response(policy), game.nash), {d: before}, {"policy": name})
 
 
-IPO_SAMPLING = Bound(
-    name="IPO does not depend on the pairs that are shown",
-    quantity=r"\max_y |s_W(y) - s_{W'}(y)|",
-    statement=sympy.Integer(0),
-    symbols={},
-    measure=_ipo_sampling,
+IPO_SAMPLING = of_games(
+    "IPO does not depend on the pairs that are shown",
+    r"\max_y |s_W(y) - s_{W'}(y)|",
+    sympy.Integer(0),
+    {},
+    _ipo_sampling,
+    "false: of DPO it is true, Rafailov et al. 2023",
     assumes="a Bradley-Terry oracle, pairs that join all responses",
-    source="false: of DPO it is true, Rafailov et al. 2023",
     family="false",
     problems=rewarded_games,
     drawn=drawn_rewarded_games,
-    about=PreferenceGame,
 )
 
-BEATEN_BY_NONE = Bound(
-    name="no response beats the regularised Nash policy more often than not",
-    quantity=r"\max_y P(y \succ \pi^*)",
-    statement=sympy.Rational(1, 2),
-    symbols={},
-    measure=_beaten_by_none,
-    assumes=GAME,
-    source="false: true of the regularised payoff, or without regularisation",
+BEATEN_BY_NONE = of_games(
+    "no response beats the regularised Nash policy more often than not",
+    r"\max_y P(y \succ \pi^*)",
+    sympy.Rational(1, 2),
+    {},
+    _beaten_by_none,
+    "false: true of the regularised payoff, or without regularisation",
     family="false",
-    problems=preference_games,
-    drawn=drawn_games,
-    about=PreferenceGame,
 )
 
-CLOSER = Bound(
-    name="the best response is nearer to the Nash policy",
-    quantity=r"\mathrm{TV}(\mathrm{BR}(\pi), \pi^*)",
-    statement=d,
-    symbols={d: "total variation of the policy to the Nash policy"},
-    measure=_closer,
-    assumes=GAME,
-    source="false: iterating the best response cycles for small temperatures",
+CLOSER = of_games(
+    "the best response is nearer to the Nash policy",
+    r"\mathrm{TV}(\mathrm{BR}(\pi), \pi^*)",
+    d,
+    {d: "total variation of the policy to the Nash policy"},
+    _closer,
+    "false: iterating the best response cycles for small temperatures",
     family="false",
-    problems=preference_games,
-    drawn=drawn_games,
-    about=PreferenceGame,
 )
 
 FALSEHOODS = (IPO_SAMPLING, BEATEN_BY_NONE, CLOSER)

@@ -58,10 +58,18 @@ def bradley_terry(wins: np.ndarray) -> RewardFit:
         return RewardFit(
             Existence.UNBOUNDED, None, 0.0, separated_value(wins, graph), unbeaten(wins, graph), graph, graph.undefeated
         )
-    reward = minimise(wins, softplus_of_minus, lambda d: -expit(-d), lambda d: expit(d) * expit(-d))
+    reward = logistic_scores(wins)
     status = Existence.UNIQUE if graph.connected else Existence.NOT_UNIQUE
     said = "every response is reached from every other along wins" if graph.connected else apart(graph)
     return RewardFit(status, reward, moments(wins, reward), likelihood(wins, reward), said, graph)
+
+
+def logistic_scores(wins: np.ndarray) -> np.ndarray:
+    """The scores (n,) of least `likelihood`, of mean zero in each component; wins (n, n) sum to one.
+
+    They must exist (`WinGraph`). Raises NotConverged where float64 ends.
+    """
+    return minimise(wins, softplus_of_minus, lambda d: -expit(-d), lambda d: expit(d) * expit(-d))
 
 
 def moments(wins: np.ndarray, reward: np.ndarray) -> float:
@@ -89,8 +97,7 @@ def separated_value(wins: np.ndarray, graph: WinGraph) -> float:
     inside = np.where(graph.block[:, None] == graph.block[None, :], wins, 0.0)
     if not inside.any():
         return 0.0
-    reward = minimise(inside / inside.sum(), softplus_of_minus, lambda d: -expit(-d), lambda d: expit(d) * expit(-d))
-    return likelihood(inside, reward)
+    return likelihood(inside, logistic_scores(inside / inside.sum()))
 
 
 def unbeaten(wins: np.ndarray, graph: WinGraph) -> str:

@@ -25,9 +25,9 @@ _TIE = 1e-12
 """Difference of expected losses below which two policies are equally good."""
 
 
-def hinge_value(wins: np.ndarray, score: np.ndarray, margin: float = 1.0) -> float:
-    """sum_ij C_ij max(0, margin - (u_i - u_j)) for wins (n, n) and scores (n,)."""
-    return float((wins * np.maximum(0.0, margin - (score[:, None] - score[None, :]))).sum())
+def hinge_value(wins: np.ndarray, score: np.ndarray) -> float:
+    """sum_ij C_ij max(0, 1 - (u_i - u_j)) for wins (n, n) and scores (n,)."""
+    return float((wins * np.maximum(0.0, 1.0 - (score[:, None] - score[None, :]))).sum())
 
 
 def hinge_optimum(wins: np.ndarray, reference: np.ndarray, loss: Hinge) -> PreferenceOptimum:

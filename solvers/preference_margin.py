@@ -18,7 +18,16 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.special import expit
 
-from .bradley_terry import apart, bradley_terry, likelihood, moments, separated_value, softplus_of_minus, unbeaten
+from .bradley_terry import (
+    apart,
+    bradley_terry,
+    likelihood,
+    logistic_scores,
+    moments,
+    separated_value,
+    softplus_of_minus,
+    unbeaten,
+)
 from .crossing import crossing
 from .errors import NotConverged
 from .gibbs import gibbs, log_total
@@ -107,7 +116,7 @@ def simpo_optimum(wins: np.ndarray, reference: np.ndarray, loss: SimPO, lengths:
 
 
 def _logistic(wins: np.ndarray, reference: np.ndarray, beta: float, graph: WinGraph) -> PreferenceOptimum:
-    score = minimise(wins, softplus_of_minus, lambda d: -expit(-d), lambda d: expit(d) * expit(-d))
+    score = logistic_scores(wins)
     policies = [gibbs(reference, s / beta) for s in _two(score, graph)]
     with np.errstate(divide="ignore"):
         logs = [np.log(p) - np.log(reference) for p in policies]

@@ -63,11 +63,6 @@ class _Problem:
         return np.minimum(price * self.cost / room, self.cost)
 
 
-def slic_value(wins: np.ndarray, reference: np.ndarray, logits: np.ndarray, loss: SLiC) -> float:
-    """The population value of logits (n,); wins (n, n) that sum to one, reference (n,)."""
-    return _problem(wins, reference, loss).value(logits)
-
-
 def slic_optimum(wins: np.ndarray, reference: np.ndarray, loss: SLiC) -> PreferenceOptimum:
     """The one optimum; wins (n, n) that sum to one, reference (n,). The residual is the duality gap.
 

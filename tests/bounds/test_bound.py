@@ -62,7 +62,7 @@ def test_the_latex_is_drawn_by_matplotlibs_reader(bound):
     from matplotlib.mathtext import MathTextParser
 
     readable = bound.latex().replace(r"\operatorname{sp}", r"\mathrm{sp}").replace(r"\#", "N").replace(r"\text", r"\mathrm")
-    MathTextParser("path").parse(f"${readable}$")
+    assert MathTextParser("path").parse(f"${readable}$").width > 0
 
 
 @EVERY

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from banach.bounds import BoundError, evidence_of, falsify, judge, verify
 from banach.bounds.extremal import loop
+from banach.bounds.number import approximate
 from banach.bounds.preference import (
     CATALOGUE,
     CONTRACTION,
@@ -89,7 +90,7 @@ def test_what_is_known_in_balls_is_what_the_solvers_find_in_floats(game, data):
     shown = [[type(evidence.temperature)(*float(w).as_integer_ratio()) for w in row] for row in weights]
     for y in range(game.n_responses):
         shown[y][y] *= 0
-    scores = [float(x.mid()) for x in evidence.ipo_scores(shown, evidence.temperature)]
+    scores = [approximate(x) for x in evidence.ipo_scores(shown, evidence.temperature)]
     found = np.log(population_optimum(game.oracle, weights, game.reference, IPO(game.temperature)).policy / game.reference)
     assert np.array(scores) == pytest.approx(found - found[0], abs=1e-8)
 
