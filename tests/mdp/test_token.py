@@ -86,6 +86,25 @@ def test_a_problem_is_what_its_arrays_say_and_they_do_not_change(problem):
             getattr(problem, name)[...] = 0
 
 
+ASKED = TokenProblem.build(2, 2, 2, lambda x, y: x + sum(y), environment=lambda _, y: [0.75, 0.25] if y == (0,) else None)
+CERTAIN = TokenProblem.build(1, 2, 1, environment=lambda _, y: [1.0] if y else None)
+
+
+@pytest.mark.parametrize(
+    ("problem", "changes"),
+    [
+        (ASKED, {"prompt_probability": [0.25, 0.75]}),
+        (ASKED, {"token_probability": np.where(ASKED.token_probability < 1, 1 - ASKED.token_probability, 1.0)}),
+        (ASKED, {"step_reward": 2 * ASKED.step_reward}),
+        (CERTAIN, {"mask": np.ones((1, 2), dtype=bool)}),
+    ],
+    ids=["prompts", "environment", "rewards", "who moves"],
+)
+def test_every_number_that_an_expectation_depends_on_is_in_the_fingerprint(problem, changes):
+    assert problem.replace(**changes).fingerprint != problem.fingerprint
+    assert problem.replace(prompts=tuple("xy"[: problem.n_prompts])).fingerprint == problem.fingerprint
+
+
 CORNERS = {
     "one token": lambda p: p.vocabulary_size == 1,
     "horizon one": lambda p: p.horizon == 1 and p.n_sequences > 1,
@@ -139,6 +158,11 @@ def test_the_mdp_has_a_state_for_each_prefix_that_goes_on_and_one_end(problem):
     assert mdp.terminal.tolist() == [False] * len(prefixes) + [True]
     assert (np.diff(mdp.state_ptr)[: problem.n_nodes] == problem.vocabulary_size).all()
     assert (np.diff(mdp.state_ptr)[problem.n_nodes : -1] == 1).all()
+
+
+def test_states_are_called_by_their_prompt_and_tokens():
+    names = TokenProblem.build(2, 2, ("ask",), environment=lambda _, y: [0.5, 0.5] if y == (1,) else None).mdp().state_names
+    assert list(names) == ["ask:", "ask: 0", "ask: 1", "end"]
 
 
 def test_a_finite_horizon_must_hold_the_sequences():

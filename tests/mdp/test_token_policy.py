@@ -219,6 +219,12 @@ def test_the_estimator_of_success_at_k_is_unbiased(attempts, p, data):
     np.testing.assert_allclose(expectation, float(1 - (1 - p) ** k), atol=1e-12)
 
 
+@pytest.mark.parametrize(("threshold", "chance"), [(0.25, 1.0), (0.5, 0.75), (0.75, 0.5), (1.0, 0.5), (1.5, 0.0)])
+def test_success_is_a_reward_of_at_least_the_threshold(threshold, chance):
+    problem = TokenProblem.bandit([0.25, 0.5, 1.0, 1.0])
+    np.testing.assert_allclose(tp.success_probability(problem, np.zeros((1, 4)), threshold), [chance], rtol=1e-14)
+
+
 def test_success_at_k_is_accurate_for_rare_success():
     problem = TokenProblem.bandit([0.0, 1.0])
     logits = np.array([[0.0, math.log(1e-12)]])
@@ -261,6 +267,7 @@ def test_extreme_logits_give_certain_policies_and_no_nan():
         (np.full((14, 3), np.nan), "logits of node 0: token 0 has nan"),
         (np.where(np.arange(42).reshape(14, 3) == 5, -np.inf, 0.0), "logits of node 1: token 2 has -inf"),
         (np.where(np.arange(42).reshape(14, 3) == 5, -1e305, 0.0), "logits of node 1: token 2 has -1e.305; give finite ones"),
+        (np.where(np.arange(42).reshape(14, 3) % 2, 1e300, -1e300), "logits of node 0: .* give finite ones, at most 1e.300"),
         ("policy", "logits is no array"),
     ],
 )

@@ -1,5 +1,6 @@
 """Nash policies are proved in rationals, regularised ones carry a gap that bounds their distance, iterations keep promises."""
 
+import sys
 from fractions import Fraction
 from itertools import combinations
 
@@ -82,6 +83,27 @@ def test_two_copies_of_a_response_share_its_probability_in_many_ways():
     assert found.exact[2] == 0
 
 
+ORDER = PreferenceOracle([[0.5, 0.6, 0.7], [0.4, 0.5, 0.8], [0.3, 0.2, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("oracle", "vertex"),
+    [(PreferenceOracle.cyclic(3, 0.9), [0.6, 0.4, 0.0]), (ORDER, [0.3, 0.3, 0.4])],
+    ids=["a response is missing", "the system's solution is no distribution"],
+)
+def test_a_policy_that_is_no_equilibrium_is_answered_with_what_it_guarantees(monkeypatch, oracle, vertex):
+    monkeypatch.setattr(sys.modules["banach.solvers.nash"], "_vertex", lambda skew: np.array(vertex))
+    found = nash(oracle)
+    assert found.policy == pytest.approx(vertex)
+    assert found.unique is None
+    assert found.exploitability == max(
+        sum(p * x for p, x in zip(row, found.exact, strict=True)) - Fraction(1, 2) for row in oracle.rational()
+    )
+    assert found.exploitability > Fraction(1, 100)
+    assert found.value == (Fraction(1, 2) - found.exploitability, Fraction(1, 2) + found.exploitability)
+    assert found.gap == 2 * found.exploitability
+
+
 def test_exploitability_of_certainty_in_a_cycle():
     assert exploitability(PreferenceOracle.cyclic(3, 0.9), np.array([1.0, 0.0, 0.0])) == pytest.approx(0.4)
 
@@ -133,6 +155,25 @@ def test_balls_around_the_nash_policy_contain_what_newton_finds_and_are_narrow(g
         assert float(ball.rad()) < 1e-19
         assert abs(float(ball.mid()) - p) <= found.distance + 1e-15
     assert found.distance < 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_a_policy_far_from_rest_says_of_its_distance_is_true(steps):
+    game = PreferenceGame(ROCK.oracle, ROCK.reference, 1.5)
+    found, optimum = regularised_nash(game, eps=1.0, max_steps=steps), regularised_nash(game).policy
+    apart, away = np.abs(found.policy - optimum).sum() / 2, divergence(found.policy, optimum)
+    assert found.gap == pytest.approx(2 * 1.5 * divergence(found.policy, best_response(game, found.policy)), rel=1e-3)
+    assert found.divergence == pytest.approx(found.gap / (2 * 1.5), rel=1e-12)
+    assert found.distance == pytest.approx(np.sqrt(found.gap / 1.5) / 2, rel=1e-12)
+    assert away <= found.divergence
+    assert apart <= found.distance
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_the_balls_of_few_newton_steps_hold_the_answer_of_many(temperature):
+    game = PreferenceGame(ROCK.oracle, ROCK.reference, temperature)
+    for wide, narrow in zip(enclosed_nash(game, steps=1), enclosed_nash(game), strict=True):
+        assert wide.overlaps(narrow)
 
 
 @settings(deadline=None, max_examples=20)

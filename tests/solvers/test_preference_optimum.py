@@ -241,6 +241,15 @@ def test_robust_dpo_that_falls_to_a_limit_is_not_taken_for_solved():
     assert found.value == -np.inf
 
 
+def test_robust_dpo_whose_least_cut_is_zero_has_no_minimiser():
+    """Clean wins of 0 by 1 and by 2 are 1/2 and -1/2: nothing holds 0 back, and its gradient fades."""
+    oracle = PreferenceOracle([[0.5, 0.5, 1.0], [0.5, 0.5, 0.375], [0.0, 0.625, 0.5]])
+    found = population_optimum(oracle, np.ones((3, 3)), np.full(3, 1 / 3), RobustDPO(0.5, 0.25))
+    assert found.status is Existence.UNBOUNDED
+    assert np.isnan(found.value)
+    assert "has no minimiser" in found.message
+
+
 @pytest.mark.parametrize("p", [0.51, 0.7, 0.99])
 def test_the_hinge_forgets_how_strong_a_preference_is(p):
     found = population_optimum(two(p), PAIR, HALVES, Hinge(0.5))
