@@ -44,6 +44,28 @@ def test_a_tiny_probability_keeps_its_digits():
     assert oracle.rational()[1][0] == 1 - oracle.rational()[0][1] < 1
 
 
+@pytest.mark.parametrize("matrix", [[[0.5, 0.9], [0.1, 0.5]], [[0.5, 0.1], [0.9, 0.5]], [[0.5, 0.9 + 1e-10], [0.1, 0.5]]])
+def test_of_a_pair_the_smaller_number_is_the_model(matrix):
+    oracle = PreferenceOracle(matrix)
+    table = oracle.rational()
+    assert sorted([table[0][1], table[1][0]]) == [Fraction(0.1), 1 - Fraction(0.1)]
+    assert sorted([oracle.matrix[0, 1], oracle.matrix[1, 0]]) == [0.1, 1 - 0.1]
+
+
+def test_every_number_of_a_game_is_in_its_fingerprint():
+    reward, reference = np.array([0.0, 1.0]), np.array([0.5, 0.5])
+    rewarded = PreferenceOracle.bradley_terry(reward)
+    games = [
+        PreferenceGame(rewarded, reference, 0.5),
+        PreferenceGame(rewarded, reference, 0.25),
+        PreferenceGame(rewarded, np.array([0.25, 0.75]), 0.5),
+        PreferenceGame(PreferenceOracle(rewarded.matrix), reference, 0.5),
+        PreferenceGame(PreferenceOracle.bradley_terry(reward + 1), reference, 0.5),
+        PreferenceGame(PreferenceOracle.bradley_terry(2 * reward), reference, 0.5),
+    ]
+    assert len({game.fingerprint for game in games}) == len(games)
+
+
 @given(preference_strategies.bradley_terry_oracles())
 def test_log_odds_of_a_bradley_terry_oracle_are_differences_of_rewards(oracle):
     odds = np.log(oracle.matrix / oracle.matrix.T)

@@ -22,8 +22,9 @@ from banach.solvers.preference_losses import (
     SimPO,
     SLiC,
 )
-from banach.solvers.preference_optimum import population_optimum
+from banach.solvers.preference_optimum import population_optimum, wins_of
 from banach.solvers.preference_result import Existence
+from banach.solvers.preference_slic import _problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -281,6 +282,17 @@ def test_slic_is_what_a_conic_solver_finds(problem, weight):
     assert found.policy == pytest.approx(softmax(x.value), abs=2e-3)
 
 
+@settings(deadline=None)
+@given(problems(max_responses=4), st.floats(0.05, 1.0), st.lists(st.floats(-0.2, 1.2), min_size=12, max_size=12))
+def test_slics_dual_value_is_below_its_loss_whatever_the_multipliers(problem, weight, shares):
+    oracle, weights, reference = problem
+    wins = wins_of(oracle, weights)
+    dual = _problem(wins, reference, SLiC(1.5, weight))
+    multiplier = np.resize(shares, len(dual.cost)) * dual.cost
+    found = population_optimum(oracle, weights, reference, SLiC(1.5, weight))
+    assert dual.dual_value(multiplier) <= found.value + 1e-7 * (1 + abs(found.value))
+
+
 @given(st.floats(0.05, 0.95), st.floats(0.5, 3.0), st.floats(0.0, 2.0), st.integers(1, 5))
 def test_simpo_of_two_equal_lengths_is_its_closed_form(p, beta, gamma, length):
     found = population_optimum(two(p), PAIR, HALVES, SimPO(beta, gamma), np.array([length, length])).policy
@@ -351,6 +363,10 @@ def test_ktos_fixed_point_is_best_for_its_own_reference_point(problem, beta):
     assert ((found.policy > 0) == (balance > 0)).all()
     assert found.residual < 1e-9
     point = divergence(found.policy, reference)
+    with np.errstate(divide="ignore"):
+        score = beta * (np.log(found.policy) - np.log(reference) - point)
+    printed = [wins[w, l] * (1.3 * expit(-score[w]) + expit(score[l])) for w, l in np.argwhere(wins > 0)]
+    assert found.value == pytest.approx(sum(printed), abs=1e-12)
 
     def worth(policy):
         with np.errstate(divide="ignore"):
