@@ -365,7 +365,7 @@ def test_ktos_fixed_point_is_best_for_its_own_reference_point(problem, beta):
     point = divergence(found.policy, reference)
     with np.errstate(divide="ignore"):
         score = beta * (np.log(found.policy) - np.log(reference) - point)
-    printed = [wins[w, l] * (1.3 * expit(-score[w]) + expit(score[l])) for w, l in np.argwhere(wins > 0)]
+    printed = [wins[i, j] * (1.3 * expit(-score[i]) + expit(score[j])) for i, j in np.argwhere(wins > 0)]
     assert found.value == pytest.approx(sum(printed), abs=1e-12)
 
     def worth(policy):
