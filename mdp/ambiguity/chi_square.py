@@ -46,43 +46,34 @@ class ChiSquare(Ball):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def moments(d, pbar, order, mass_below, mean, deviation):
-    """Sort d; P, mu and S of the first entries in that order: mass_below[j], mean[j], deviation[j] of order[: j + 1]."""
+def moments(d, pbar, order, mass_below, lead, deviation):
+    """Sort d; of the first entries in that order, order[: j + 1]: P = mass_below[j], lead[j] = d_j - mu, S = deviation[j]."""
     sort(order, d, 1.0)
-    weight, centre, squares = 0.0, 0.0, 0.0
+    weight, ahead, squares = 0.0, 0.0, 0.0
     for place in range(len(d)):
         i = order[place]
-        weight += pbar[i]
+        if place > 0:
+            ahead += d[i] - d[order[place - 1]]
         if pbar[i] > 0.0:
-            change = d[i] - centre
-            centre += change * (pbar[i] / weight)
-            squares += pbar[i] * change * (d[i] - centre)
-        mass_below[place], mean[place], deviation[place] = weight, centre, squares
+            share = weight / (weight + pbar[i])  # nothing is subtracted: P may be tiny before and large after
+            weight += pbar[i]
+            squares += pbar[i] * ahead * (ahead * share)
+            ahead *= share
+        mass_below[place], lead[place], deviation[place] = weight, ahead, squares
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def distance_at(level, mass, weight, mean, deviation):
-    """D at a level that has nominal mass `weight` > 0 strictly below."""
-    lead = level - mean
+def distance_at(lead, mass, weight, deviation):
+    """D at a level that leads the mean of the nominal mass `weight` > 0 strictly below by `lead`."""
     return mass * mass * (1.0 / weight + deviation / (weight * lead) ** 2) - mass
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def cut(level, d, pbar, mass, p):
-    """p (n,) = the row pbar (level - d)_+ brought to the whole mass."""
-    for i in range(len(d)):
-        p[i] = pbar[i] * max(0.0, level - d[i])
-    scale = mass / total(p)
-    for i in range(len(d)):
-        p[i] *= scale
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def solve(d, pbar, mass, radius, p, work, order):
     """p (n,) = the worst row; (p.d, level), level 0 where all mass is on the least entry. Uses three rows of work."""
     n = len(d)
-    weight, mean, deviation = work[0], work[1], work[2]
-    moments(d, pbar, order, weight, mean, deviation)
+    weight, lead, deviation = work[0], work[1], work[2]
+    moments(d, pbar, order, weight, lead, deviation)
     if radius == 0.0 or deviation[n - 1] == 0.0:
         p[:] = pbar
         return dot(pbar, d), np.inf
@@ -91,18 +82,69 @@ def solve(d, pbar, mass, radius, p, work, order):
         return 0.0, 0.0
     place = n - 1  # entries order[: place + 1] lie below the level
     while place > 0:
-        top = d[order[place]]
-        if top > mean[place] and distance_at(top, mass, weight[place], mean[place], deviation[place]) >= radius:
+        if lead[place] > 0.0 and distance_at(lead[place], mass, weight[place], deviation[place]) >= radius:
             break
         place -= 1
     # 1 / P = 1 / m exactly when everything is below: subtract before dividing.
     excess = radius / mass + (weight[place] - mass) / mass * (1.0 + radius / mass) if place < n - 1 else radius / mass
-    level = mean[place] + math.sqrt(deviation[place] / (weight[place] * excess))
-    if not level < 1e140:
+    ahead = math.sqrt(deviation[place] / (weight[place] * excess))
+    if not ahead > 0.0:
+        return 0.0, 0.0
+    if not ahead < 1e140:
         p[:] = pbar
         return dot(p, d), np.inf
-    cut(level, d, pbar, mass, p)
-    return dot(p, d), level
+    top = d[order[place]]
+    for i in range(n):
+        p[i] = pbar[i] * max(0.0, 1.0 - ((d[i] - top) + lead[place]) / ahead)
+    scale = mass / total(p)
+    for i in range(n):
+        p[i] *= scale
+    return dot(p, d), top + (ahead - lead[place])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def pull(aim, priced, d, pbar, mass, p):
+    """p (n,) = the row of nature's path worth `aim` < pbar.d, or of price `aim` where `priced`.
+
+    On the entries kept, of nominal mass P, mean mu and sum of squares S about it, p_i = pbar_i (m / P - f (d_i - mu)), worth
+    m mu - f S at price 2 f. Entries where that is negative are dropped until none is. Each level on the way lies above the
+    last one (dropping only raises the value at a level), so no entry of the answer is lost.
+    Returns (value, distance, d distance / d log price, price, level).
+    """
+    lost, force, level = 0.0, 0.0, np.inf
+    weight, shift, squares, heaviest = 0.0, 0.0, 0.0, 0
+    for i in range(len(d)):
+        p[i] = pbar[i]
+    kept, before = len(d), len(d) + 1
+    while kept < before:
+        # Deviations from the heaviest entry keep their digits where nearly all the mass is on one value.
+        heaviest, weight = np.argmax(p), total(p)
+        shift, squares = 0.0, 0.0
+        for i in range(len(d)):
+            shift += p[i] * (d[i] - d[heaviest])
+        shift /= weight
+        for i in range(len(d)):
+            squares += p[i] * ((d[i] - d[heaviest]) - shift) ** 2
+        fall = max(0.0, (d[heaviest] - aim / mass) + shift)
+        force = 0.5 * aim if priced else fall * mass / squares
+        if not force < np.inf:
+            return aim, np.inf, np.inf, np.inf, level
+        before, kept = kept, 0
+        grown = 1.0 + lost / weight
+        level = d[heaviest] + shift + grown / force
+        for i in range(len(d)):
+            if p[i] > 0.0 and grown - force * ((d[i] - d[heaviest]) - shift) <= 0.0:
+                lost += p[i]
+                p[i] = 0.0
+            kept += p[i] > 0.0
+    value, distance = 0.0, lost
+    for i in range(len(d)):
+        if p[i] > 0.0:
+            change = lost / weight - force * ((d[i] - d[heaviest]) - shift)
+            distance += pbar[i] * change**2
+            p[i] = pbar[i] * (1.0 + change)
+            value += p[i] * d[i]
+    return value, distance, 2.0 * force * force * squares, 2.0 * force, level
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -27,6 +27,8 @@ from .weighted_l1 import WeightedL1
 
 _LINEAR = (L1, TotalVariation, WeightedL1)
 _SMOOTH = (KL, ChiSquare, Burg)
+_CLOSE = 1e-12
+"""Relative width of a bracket that no single action is asked to better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,12 @@ class SRectangular:
             work = np.empty_like(rows.z)
             bracket = kernel(self.ball.family, rows.z, rows.pbar, rows.ptr, rows.radius, d, p, work, frame, decision)
         lower, found, upper = bracket
+        if upper - lower > _CLOSE * max(abs(lower), abs(upper)):  # prices may be beyond floats where one action alone does
+            alone = [self.ball.worst(*row).lower for row in zip(nominal, value, strict=True)]
+            if max(alone) > lower:
+                lower = max(alone)
+                decision[:] = np.arange(len(alone)) == np.argmax(alone)
+                found, upper = max(found, lower), max(upper, lower)
         return StateWorstCase(found, decision, rows.spread(p), lower, upper)
 
     def evaluate(self, decision: np.ndarray, nominal: np.ndarray, value: np.ndarray) -> tuple[float, np.ndarray]:

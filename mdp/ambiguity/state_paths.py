@@ -26,34 +26,18 @@ from . import burg, chi_square, kullback_leibler
 from .kullback_leibler import collapse
 from .rounding import SUM_ERROR, UNIT_ROUNDOFF, dot, down, high_dot, low_dot, normal_form, total, up, widen
 
-KL, CHI_SQUARE = 7, 9
+KL, CHI_SQUARE, BURG = 7, 9, 11
 END = 600.0
 """x at which paths stop; what lies beyond matters for Burg alone."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def point(family, x, d, pbar, mass, p):
-    """p (n,) = the row at x; (value, distance, d distance / dx, price, d log price / dx)."""
+    """p (n,) = the row of KL or Burg at x; (value, distance, d distance / dx, price, d log price / dx)."""
     if family == KL:
         b = math.exp(x)
         value, distance, spread = kullback_leibler.tilt(b, d, pbar, mass, p)
         return value, distance, b * b * spread, b, 1.0
-    if family == CHI_SQUARE:
-        level = math.exp(-x)
-        room, below, first = 0.0, 0.0, 0.0
-        for i in range(len(d)):
-            if d[i] < level:
-                room += pbar[i] * (level - d[i])
-                below += pbar[i]
-                first += pbar[i] * d[i]
-        scale, value, distance = mass / room, 0.0, 0.0
-        for i in range(len(d)):
-            p[i] = pbar[i] * (scale * max(0.0, level - d[i]))
-            value += p[i] * d[i]
-            if pbar[i] > 0.0:
-                distance += (p[i] - pbar[i]) ** 2 / pbar[i]
-        rise = scale * first - value * below / room
-        return value, distance, 2.0 * scale * level * rise, 2.0 * scale, level * below / room
     gap = math.exp(-x)
     value, distance, slope, price = burg.bend(gap, d, pbar, mass, p)
     curl, weight = 0.0, 0.0
@@ -67,7 +51,7 @@ def point(family, x, d, pbar, mass, p):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def last_point(family, d, pbar, mass, p):
     """p (n,) = the end of the path, the least value of a row of finite distance or a row close to it; (value, distance)."""
-    if family not in (KL, CHI_SQUARE):
+    if family == BURG:
         value, distance, _slope, _price, _curl = point(family, END, d, pbar, mass, p)
         return value, distance
     kept = collapse(d, pbar, mass, p)
@@ -103,10 +87,13 @@ def push(family, target, x, d, pbar, mass, p):
     """p (n,) = the nearest row worth `target`, below the nominal value, from a first guess x; (x, distance, price)."""
     value, distance = last_point(family, d, pbar, mass, p)
     if target <= value:
-        if family in (KL, CHI_SQUARE) or not target > 0.0:
+        if family != BURG or not target > 0.0:
             return END, distance if target == value else np.inf, np.inf
         distance, price = _beyond(target / value, d, pbar, mass, value, distance, p)
         return END, distance, price
+    if family == CHI_SQUARE:
+        value, distance, _rate, price, level = chi_square.pull(target, False, d, pbar, mass, p)
+        return -math.log(level), distance, price
     low, high = -np.inf, END
     distance, price = 0.0, 0.0
     for _ in range(200):
@@ -177,7 +164,7 @@ def solve(family, z, pbar, row_ptr, radius, d, p, work, frame, decision):
         return _finish(family, bottom, pbar, row_ptr, radius, d, p, work, frame, decision)
     frame[4, :] = -1.0
     low, high = bottom, top
-    u = top - 0.25 * (top - bottom)
+    u, reach = top - 0.25 * (top - bottom), 2 * UNIT_ROUNDOFF * max(abs(top), abs(bottom))
     for _ in range(200):
         spent, prices = _spend(family, u, pbar, row_ptr, d, p, frame)
         if spent > radius:
@@ -191,9 +178,17 @@ def solve(family, z, pbar, row_ptr, radius, d, p, work, frame, decision):
         following = u + step
         if not low < following < high:
             following = low + 0.5 * (high - low)
-        if abs(following - u) <= UNIT_ROUNDOFF * max(abs(top), abs(bottom)) or following in (low, high):
-            break
+        if abs(following - u) <= reach:
+            if spent <= radius:
+                break
+            following = u + reach  # onwards to rows that fit the budget
+            reach *= 2.0
+            if not following < high:
+                break
         u = following
+    if spent > radius * (1 + 8 * UNIT_ROUNDOFF):
+        u = high
+        _spend(family, u, pbar, row_ptr, d, p, frame)
     for a in range(len(decision)):
         decision[a] = frame[5, a]
     return _finish(family, u, pbar, row_ptr, radius, d, p, work, frame, decision)
@@ -295,7 +290,10 @@ def at_price(family, price, x, d, pbar, mass, p):
     """p (n,) = the row of the path with the given price > 0; (x, value, distance, d distance / d log price)."""
     low, high = -700.0, END
     value, distance, rate = 0.0, 0.0, 0.0
-    if family not in (KL, CHI_SQUARE):
+    if family == CHI_SQUARE:
+        value, distance, rate, _price, level = chi_square.pull(price, True, d, pbar, mass, p)
+        return -math.log(level), value, distance, rate
+    if family == BURG:
         value, distance, _slope, found, _curl = point(family, END, d, pbar, mass, p)
         if found < price:
             return _beyond_at_price(price, d, pbar, mass, value, distance, p)
