@@ -21,7 +21,8 @@ from .errors import BatchError
 CEILING = 1e-6
 """Log-probabilities above this are refused: rounding reaches 1e-7 or so above zero, unnormalised logits much more."""
 
-_PER_SEQUENCE = ("reward_B", "group_B", "truncated_B", "value_end_B")
+_WHOLE = ("group_B", "turn_BT", "token_BT", "bundle_B", "first_call_B", "rounds_left_B", "mode_B")
+_TRUTH = ("mask_BT", "truncated_B", "fresh_BT", "forced_B")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,14 @@ class TokenBatch:
     value_end_B: (B,), the critic's value after the last token, for sequences that were cut.
     turn_BT: (B, T), whole numbers: the turn of each policy token.
     truncated_B: (B,), true where a sequence was cut by the length limit.
+    token_BT: (B, T), whole numbers: the tokens themselves, columns of the tables.
+    hidden_BTD: (B, T, D), what the unembedding reads at each token; never carries a gradient here.
+    fresh_BT: (B, T), true on tokens that were generated since the last update; a resumed sequence holds older ones.
+    bundle_B: (B,), whole numbers; sequences of several prompts that are paid together share a bundle.
+    first_call_B: (B,), whole numbers: policy tokens before the first tool call that was executed; negative where there is none.
+    rounds_left_B: (B,), whole numbers: rounds between this one and the last of its trajectory, 0 for the last.
+    mode_B: (B,), whole numbers: the mode in which a sequence was answered, 0 the cheapest; negative where it is none.
+    forced_B: (B,), true where the mode was imposed and not chosen by the policy.
     """
 
     logp_BT: Tensor
@@ -65,6 +74,14 @@ class TokenBatch:
     value_end_B: Tensor | None = None
     turn_BT: Tensor | None = None
     truncated_B: Tensor | None = None
+    token_BT: Tensor | None = None
+    hidden_BTD: Tensor | None = None
+    fresh_BT: Tensor | None = None
+    bundle_B: Tensor | None = None
+    first_call_B: Tensor | None = None
+    rounds_left_B: Tensor | None = None
+    mode_B: Tensor | None = None
+    forced_B: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.logp_BT.ndim != 2 or not self.logp_BT.is_floating_point():
@@ -72,9 +89,9 @@ class TokenBatch:
                 f"logp_BT is of shape {tuple(self.logp_BT.shape)} and {self.logp_BT.dtype}; give floats of shape (B, T)"
             )
         self._check_shapes()
-        object.__setattr__(self, "mask_BT", _as_bool("mask_BT", self.mask_BT))
-        if self.truncated_B is not None:
-            object.__setattr__(self, "truncated_B", _as_bool("truncated_B", self.truncated_B))
+        for name in _TRUTH:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _as_bool(name, getattr(self, name)))
         for f in fields(self):
             self._check(f.name)
 
@@ -112,7 +129,7 @@ class TokenBatch:
             tensor = getattr(self, f.name)
             if tensor is None:
                 continue
-            rank = 3 if f.name.endswith("BTV") else 1 if f.name in _PER_SEQUENCE else 2
+            rank = len(f.name.rpartition("_")[2])
             if tensor.ndim != rank or tuple(tensor.shape[:2]) != shape[:rank]:
                 raise BatchError(
                     f"{f.name} is of shape {tuple(tensor.shape)}, but mask_BT of {shape}: give one entry a "
@@ -122,16 +139,18 @@ class TokenBatch:
     def _check(self, name: str) -> None:
         """Raises BatchError if the numbers of one field cannot be what it stands for."""
         tensor, mask_BT = getattr(self, name), self.mask_BT
-        if tensor is None or name in ("mask_BT", "truncated_B"):
+        if tensor is None or name in _TRUTH:
             return
         row_B = mask_BT.any(1)
-        if name in ("group_B", "turn_BT"):
+        if name in _WHOLE:
             _check_whole(name, tensor)
         elif name.startswith("logp_"):
             _check_log_probability(name, tensor, mask_BT)
         elif name.endswith("BTV"):
             _check_table(name, tensor, mask_BT)
-        elif name in _PER_SEQUENCE:
+        elif name.endswith("BTD"):
+            _check_finite(name, tensor, mask_BT[..., None].expand_as(tensor))
+        elif name.endswith("_B"):
             _check_finite(name, tensor, row_B)
         else:
             _check_finite(name, tensor, row_B[:, None].expand_as(mask_BT) if name == "step_reward_BT" else mask_BT)

@@ -50,6 +50,14 @@ def random_batch(seed=0, groups=2, size=3, horizon=4, drift=0.3, rewards=BINARY,
         value_end_B=tensor(rng.normal(size=B)),
         turn_BT=torch.tensor(np.cumsum(rng.random((B, T)) < 0.4, axis=1)),
         truncated_B=torch.tensor(rng.random(B) < 0.3),
+        token_BT=torch.tensor(rng.integers(0, V, (B, T))),
+        hidden_BTD=tensor(rng.normal(size=(B, T, 2))),
+        fresh_BT=torch.tensor(rng.random((B, T)) < 0.7),
+        bundle_B=torch.tensor(np.concatenate([rng.permutation(size) for _ in range(groups)]) * 3),
+        first_call_B=torch.tensor(rng.integers(-1, horizon + 1, B)),
+        rounds_left_B=torch.tensor(rng.integers(0, 4, B)),
+        mode_B=torch.tensor(rng.integers(-1, 3, B)),
+        forced_B=torch.tensor(rng.random(B) < 0.7),
     )
 
 
