@@ -7,18 +7,12 @@ With z_j = g v_j, or r_kj + g v_j, and s = 1 for a hostile nature, -1 for a help
 The rows of `pairs` are solved first, `worths` and `enclosed`; the actions of a state are compared afterwards, `best` and
 `best_enclosed`. Here are the rows that `banach.mdp.ambiguity.short_rows` solves in place; `banach.mdp.robust_long_sweeps` has
 the others, whose kernels take long to compile and are compiled only where a model needs them.
-
-Rounding. sigma is enclosed for the floats z that it is given. Each of these is within 3u (|r_kj| + g |v_j|) of the exact one,
-and sigma moves by no more than the row's mass, below 1 + 1e-8, times the largest such error; the last sum loses two units more.
 """
 
 import numba
 import numpy as np
 
-from .ambiguity.short_rows import SHORT, is_short, short_row
-from .sweeps import TINY, UNIT_ROUNDOFF
-
-SLACK = 4 * UNIT_ROUNDOFF
+from .ambiguity.short_rows import SHORT, SLACK, is_short, short_rows
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -40,38 +34,15 @@ def outcomes(pair, row_ptr, successor, transition_reward, discount, side, value,
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def short_worth(
-    pair, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry, entry_ptr, side,
-    value, z, p, order,
-):  # fmt: skip
-    """(q_k(v), error) of a short row; nature's row is left in p."""
-    n = row_ptr[pair + 1] - row_ptr[pair]
-    error = outcomes(pair, row_ptr, successor, transition_reward, discount, side, value, z)
-    which = 0 if len(family) == 1 else pair
-    number = parameter[which, 0] if parameter.shape[1] else 0.0
-    found, off = short_row(family[which], number, z, n, probability, row_ptr[pair], entry, entry_ptr[pair], p, order)
-    off = off + error + SLACK * (abs(reward[pair]) + abs(found) + off + error) + TINY
-    return reward[pair] + side * found, off
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def worths(
     start, stop, pairs, row_ptr, successor, probability, reward, transition_reward, discount,
     family, parameter, entry, entry_ptr, side, value, worth, head, rows,
 ):  # fmt: skip
     """worth[i] = q of pairs[i] for i in [start, stop); where `rows` is not empty, nature's rows from head[i] on."""
-    z, p, order = np.empty(SHORT), np.empty(SHORT), np.empty(SHORT, dtype=np.int64)
-    for i in range(start, stop):
-        pair = pairs[i]
-        n = row_ptr[pair + 1] - row_ptr[pair]
-        if is_short(family[0 if len(family) == 1 else pair], n):
-            worth[i], _ = short_worth(
-                pair, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry,
-                entry_ptr, side, value, z, p, order,
-            )  # fmt: skip
-            if len(rows):
-                for j in range(n):
-                    rows[head[i] + j] = p[j]
+    short_rows(
+        start, stop, pairs, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry,
+        entry_ptr, side, value, worth, worth[:0], head, rows, np.empty((2, SHORT)), np.empty(SHORT, dtype=np.int64),
+    )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -80,15 +51,15 @@ def enclosed(
     family, parameter, entry, entry_ptr, side, value, lower, worth, upper,
 ):  # fmt: skip
     """lower[i] <= q of pairs[i] <= upper[i] in exact arithmetic, worth[i] between, for i in [start, stop)."""
-    z, p, order = np.empty(SHORT), np.empty(SHORT), np.empty(SHORT, dtype=np.int64)
+    short_rows(
+        start, stop, pairs, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry,
+        entry_ptr, side, value, worth, upper, pairs, worth[:0], np.empty((2, SHORT)),
+        np.empty(SHORT, dtype=np.int64),
+    )  # fmt: skip
     for i in range(start, stop):
         pair = pairs[i]
         if is_short(family[0 if len(family) == 1 else pair], row_ptr[pair + 1] - row_ptr[pair]):
-            found, off = short_worth(
-                pair, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry,
-                entry_ptr, side, value, z, p, order,
-            )  # fmt: skip
-            lower[i], worth[i], upper[i] = found - off, found, found + off
+            lower[i], upper[i] = worth[i] - upper[i], worth[i] + upper[i]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -133,22 +104,23 @@ def gauss_seidel(
     family, parameter, entry, entry_ptr, side, value, policy,
 ):  # fmt: skip
     """One in-place sweep of T, or with `chosen` of T_policy, over short rows in the order of the states; the changes' ends."""
-    z, p, order = np.empty(SHORT), np.empty(SHORT), np.empty(SHORT, dtype=np.int64)
+    scratch, order = np.empty((2, SHORT)), np.empty(SHORT, dtype=np.int64)
     low, high = np.inf, -np.inf
     n = len(value)
+    pairs, worth = np.arange(len(reward)), np.empty(len(reward))
     for step in range(n):
         state = n - 1 - step if backward else step
         most, action = -np.inf, -1
         first, last = state_ptr[state], state_ptr[state + 1]
         if chosen and policy[state] >= 0:
             first, last = first + policy[state], first + policy[state] + 1
+        short_rows(
+            first, last, pairs, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry,
+            entry_ptr, side, value, worth, worth[:0], pairs, worth[:0], scratch, order,
+        )  # fmt: skip
         for pair in range(first, last):
-            worth, _ = short_worth(
-                pair, row_ptr, successor, probability, reward, transition_reward, discount, family, parameter, entry,
-                entry_ptr, side, value, z, p, order,
-            )  # fmt: skip
-            if worth > most:
-                most, action = worth, pair - state_ptr[state]
+            if worth[pair] > most:
+                most, action = worth[pair], pair - state_ptr[state]
         if action < 0:
             most = terminal_value[state]
         change = most - value[state]

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from banach.mdp.ambiguity.short_rows import GREEDY, SHORT, short_row
+from banach.mdp.ambiguity.short_rows import GREEDY, SHORT, short_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,16 +16,22 @@ GREEDY_SETS = [one for one in SETS if one.at(0.1, NOMINAL, 0, "nominal").family 
 
 
 def solve(ambiguity_set, nominal, value):
-    """(value, error, row) of the kernel, the row in the middle of other rows' numbers."""
+    """(value, error, entries, row) of the kernel, the row in the middle of other rows' numbers."""
     keep = free(ambiguity_set, nominal)
     probability = np.concatenate(([0.7, 0.3], nominal[keep], [1.0]))
     entry = np.concatenate(([9.0], ambiguity_set.entries(nominal)[:, keep].ravel()))
     parameters = ambiguity_set.parameters()
-    number = float(parameters[0]) if len(parameters) else 0.0
-    z, p, order = np.full(SHORT, 77.0), np.empty(SHORT), np.empty(SHORT, dtype=np.int64)
-    z[: len(keep)] = value[keep]
-    found, error = short_row(ambiguity_set.family, number, z, len(keep), probability, 2, entry, 1, p, order)
-    return found, error, keep, p[: len(keep)]
+    worth, error, p = np.full(3, 5.0), np.full(3, 6.0), np.full(len(keep) + 2, 7.0)
+    short_rows(
+        1, 2, np.array([8, 1, 8]), np.array([0, 2, 2 + len(keep)], dtype=np.int32), np.zeros(2 + len(keep), dtype=np.int32),
+        probability, np.zeros(2), np.concatenate(([77.0, 77.0], value[keep])), 0.0, np.array([ambiguity_set.family]),
+        parameters[None], entry, np.array([0, 1, len(entry)]), 1.0, np.zeros(1), worth, error, np.array([9, 1, 9]), p,
+        np.full((2, SHORT), 77.0), np.empty(SHORT, dtype=np.int64),
+    )  # fmt: skip
+    assert worth[0] == worth[2] == 5.0
+    assert error[0] == error[2] == 6.0
+    assert p[0] == p[-1] == 7.0
+    return float(worth[1]), float(error[1]), keep, p[1:-1]
 
 
 @pytest.mark.parametrize("registered", GREEDY_SETS, ids=lambda one: one.name)
