@@ -1,7 +1,8 @@
 r"""Inner problems of short rows for the families that a greedy pass solves: the hot loop of sparse robust models.
 
 The same sets as in `total_variation`, `interval` and `contamination`, for rows of at most `SHORT` entries, read in place from
-the model's arrays. One flat loop over the rows: a call for each row would cost five times what a row of five entries does. With z_min the least entry, d_j = z_j - z_min and m = sum of the nominal row,
+the model's arrays. One flat loop over the rows: a call for each row would cost five times what a row of five entries does.
+With z_min the least entry, d_j = z_j - z_min and m = sum of the nominal row,
 
     sigma = m z_min + sum_j p_j d_j,
 
@@ -38,7 +39,7 @@ def short_rows(
 ):  # fmt: skip
     """worth[i] = q of pairs[i], i in [start, stop), where that row is short; the others are left alone.
 
-    Where `error` is not empty, error[i] bounds |worth[i] - q|; where `rows` is not empty, nature's row is there from head[i] on.
+    Where `error` is not empty, error[i] bounds |worth[i] - q|; where `rows` is not empty, nature's row is put at head[i].
     scratch: float64 (2, SHORT); order: int64 (SHORT,). The other arguments are those of `banach.mdp.robust_sweeps`.
     """
     z, p = scratch[0], scratch[1]
@@ -99,8 +100,10 @@ def short_rows(
                 here = probability[begin + order[place]]
                 if kind == 1:
                     high = entry[entry_ptr[pair] + n + order[place]]
+                elif kind == 2:
+                    high = here + number
                 else:
-                    high = here + number if kind == 2 else here / number
+                    high = here / number
                 room = max(0.0, min(high - p[place], rest))
                 rest -= room
                 p[place] += room
