@@ -31,6 +31,7 @@ import sympy
 
 from ..mdp.model import MDP
 from ..mdp.preference import PreferenceGame
+from ..mdp.token import TokenProblem
 from .drawing import discounted_models
 from .errors import BoundError
 from .number import Number, approximate, evaluate
@@ -39,7 +40,7 @@ from .specimens import discounted
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-Problem = MDP | PreferenceGame
+Problem = MDP | PreferenceGame | TokenProblem
 
 SENSES = {"at most": r"\leq", "at least": r"\geq", "equal to": "="}
 
@@ -66,7 +67,7 @@ class Bound:
     sense: "at most", "at least" or "equal to". family: the shelf of the catalogue. axis: the parameter of the measurements
     that a curve is drawn against, or "".
     problems: the models to verify on, by name. drawn: strategy of the models that `falsify` searches. about: the class of the
-    models that the statement speaks of, `MDP` or `PreferenceGame`.
+    models that the statement speaks of, `MDP`, `PreferenceGame` or `TokenProblem`.
     Raises BoundError for a symbol without a meaning or an unknown sense.
     """
 

@@ -20,11 +20,13 @@ import numpy as np
 from ..mdp.criterion import AverageReward, Discounted
 from ..mdp.model import MDP
 from ..mdp.preference import PreferenceGame
+from ..mdp.token import TokenProblem
 from .enclosed import EnclosedEvidence
 from .gains import GainEvidence
 from .number import Number
 from .preference_evidence import PreferenceEvidence
 from .rational import RationalEvidence
+from .token_evidence import TokenEvidence
 
 SMALL = (20, 64)
 """States and transitions up to which rational arithmetic is no slower than brackets."""
@@ -132,13 +134,16 @@ class Evidence(Protocol):
         ...
 
 
-def evidence_of(problem: MDP | PreferenceGame) -> Any:
-    """Rational evidence for a small problem, enclosed evidence for a large one, the gains for average reward, balls for games.
+def evidence_of(problem: MDP | PreferenceGame | TokenProblem) -> Any:
+    """Rational evidence for a small problem, enclosed evidence for a large one, the gains for average reward, balls for games,
+    rationals for token problems.
 
     Raises BoundError for a criterion without evidence.
     """
     if isinstance(problem, PreferenceGame):
         return PreferenceEvidence(problem)
+    if isinstance(problem, TokenProblem):
+        return TokenEvidence(problem)
     if isinstance(problem.criterion, AverageReward):
         return GainEvidence(problem)
     states, transitions = SMALL

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..mdp.errors import BanachError, ModelError
 from ..mdp.preference import PreferenceGame
+from ..mdp.token import TokenProblem
 from .bound import Bound, Problem
 from .draft import Draft
 from .errors import BoundError
@@ -100,6 +101,8 @@ class _Finding:
 
 
 def _draft_of(model: Problem) -> Draft | PreferenceDraft:
+    if isinstance(model, TokenProblem):
+        raise BoundError("token problems are not searched: verify the statement on problems of your own instead")
     return PreferenceDraft.of(model) if isinstance(model, PreferenceGame) else Draft.of(model)
 
 
@@ -151,7 +154,7 @@ def falsify(
     strategy: of the models to begin with; default: the bound's own. budget: >= 1, models to measure before shrinking, which may
     measure as many again. seed: the same one finds the same model.
     report: called with (models measured, best tightness) for progress.
-    Raises BoundError for an impossible budget.
+    Raises BoundError for an impossible budget, and for statements about token problems, which are not searched.
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise BoundError(f"budget is {budget!r}; it must be a whole number >= 1, of models to measure")

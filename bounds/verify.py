@@ -14,6 +14,7 @@ from typing import Any
 
 from ..mdp.model import MDP
 from ..mdp.preference import PreferenceGame
+from ..mdp.token import TokenProblem
 from .bound import Bound, Problem
 from .evidence import evidence_of
 from .judgement import Judgement, Proof, judge
@@ -25,7 +26,8 @@ class Row:
     """A bound on a model.
 
     bound, key, family, source, sense: of the bound. statement: its right-hand side as text, latex: the whole of it.
-    instance: name of the model. states, pairs: its size; of a game, responses and pairs of them. parameters: of the tightest
+    instance: name of the model. states, pairs: its size; of a game, responses and pairs of them;
+    of a token problem, nodes and tokens at them. parameters: of the tightest
     measurement. measured, promised, tightness: of it; tightness is 1 where the bound is attained. measurements: how many were
     made. holds: whether all of them agree. proof: the weakest of "exact rationals", "certified brackets" and "within rounding"
     that decided one of those that count: all of them where the bound holds, those that break it where it does not.
@@ -113,7 +115,7 @@ def verify(
     Raises BoundError for a name that there is not, or a bound that cannot be measured on a problem.
     """
     bounds = _bounds(what)
-    given = {"model": problems} if isinstance(problems, MDP | PreferenceGame) else problems
+    given = {"model": problems} if isinstance(problems, Problem) else problems
     rows: list[Row] = []
     curves: list[Curve] = []
     known: dict[str, Any] = {}
@@ -170,6 +172,8 @@ def _row(bound: Bound, name: str, problem: Problem, found: list[tuple[Mapping[st
 def _size(problem: Problem) -> tuple[int, int]:
     if isinstance(problem, MDP):
         return problem.n_states, problem.n_pairs
+    if isinstance(problem, TokenProblem):
+        return problem.n_nodes, problem.n_nodes * problem.vocabulary_size
     return problem.n_responses, problem.n_responses * (problem.n_responses - 1) // 2
 
 
