@@ -1,1 +1,5 @@
-"""GPU kernels (Triton), each beside a plain torch twin that is its meaning and its CPU fallback. Nothing has moved in yet."""
+"""GPU kernels (Triton), each beside a plain torch twin that is its meaning and its CPU fallback.
+
+`head.linear_log_prob`: from hidden states to log-probabilities, entropies and top masses, the logits never held.
+The package imports without torch and without triton; its modules need torch, the kernels triton.
+"""
