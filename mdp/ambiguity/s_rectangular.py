@@ -22,6 +22,7 @@ from .ambiguity_set import Ball
 from .burg import Burg
 from .chi_square import ChiSquare
 from .kullback_leibler import KL
+from .state_bracket import FRAME
 from .total_variation import L1, TotalVariation
 from .weighted_l1 import WeightedL1
 
@@ -69,18 +70,7 @@ class SRectangular:
         Raises ModelError when a row is no distribution, a value is not finite or the shapes differ.
         """
         rows = _Rows.of(self.ball, nominal, value)
-        decision = np.empty(len(rows.ptr) - 1)
-        if isinstance(self.ball, _LINEAR):
-            kernel: Any = state_curves.solve
-            arguments = rows.scratch()
-            bracket = kernel(rows.z, rows.pbar, rows.weight, rows.ptr, rows.radius, *arguments[:-2], decision, arguments[-1])
-            p = arguments[1]
-        else:
-            kernel = state_paths.solve
-            d, p, frame = np.empty_like(rows.z), np.empty_like(rows.z), np.empty((6, len(decision)))
-            work = np.empty_like(rows.z)
-            bracket = kernel(self.ball.family, rows.z, rows.pbar, rows.ptr, rows.radius, d, p, work, frame, decision)
-        lower, found, upper = bracket
+        found, decision, p, lower, upper = rows.answer(self.ball, None)
         if upper - lower > _CLOSE * max(abs(lower), abs(upper)):  # prices may be beyond floats where one action alone does
             alone = [self.ball.worst(*row).lower for row in zip(nominal, value, strict=True)]
             if max(alone) > lower:
@@ -98,14 +88,7 @@ class SRectangular:
         decision = np.array(decision, dtype=np.float64)
         if decision.shape != (len(rows.ptr) - 1,) or not decision.min() >= 0 or abs(decision.sum() - 1) > 1e-9:
             raise ModelError(f"decision {decision} is no distribution over {len(rows.ptr) - 1} actions; normalise it")
-        if isinstance(self.ball, _LINEAR):
-            kernel: Any = state_curves.evaluate
-            arguments = rows.scratch()
-            found = kernel(decision, rows.z, rows.pbar, rows.weight, rows.ptr, rows.radius, *arguments)
-            return found, rows.spread(arguments[1])
-        kernel = state_paths.evaluate
-        d, p, frame = np.empty_like(rows.z), np.empty_like(rows.z), np.empty((6, len(decision)))
-        found = kernel(self.ball.family, decision, rows.z, rows.pbar, rows.ptr, rows.radius, d, p, frame)
+        found, _, p, _, _ = rows.answer(self.ball, decision)
         return found, rows.spread(p)
 
 
@@ -129,20 +112,32 @@ class _Rows:
             )
         for row, z in zip(nominal, value, strict=True):
             ball.require(row, z)
-        weights = np.ones_like(nominal) / (2 if isinstance(ball, TotalVariation) else 1)
+        weights = np.full_like(nominal, 0.5)
         if isinstance(ball, WeightedL1):
             weights = np.stack([ball.entries(row)[0] for row in nominal])
         keep = nominal > 0 if ball.support == "nominal" or ball.dominated else np.ones(nominal.shape, dtype=bool)
         ptr = np.concatenate(([0], np.cumsum(keep.sum(axis=1)))).astype(np.int64)
-        return cls(value[keep], nominal[keep], weights[keep], ptr, keep, ball.radius)
+        return cls(value[keep], nominal[keep], weights[keep], ptr, keep, float(ball.parameters()[0]))
 
-    def scratch(self) -> tuple[np.ndarray, ...]:
-        """d, p, work, order, knots, counts, frame, price, place for the kernels of `state_curves`."""
+    def answer(self, ball: Ball, decision: np.ndarray | None) -> tuple[float, np.ndarray, np.ndarray, float, float]:
+        """(value, decision (A,), rows (N,), lower, upper); the decision is sought where none is given."""
         n, a = len(self.z), len(self.ptr) - 1
-        return (
-            np.empty(n), np.empty(n), np.empty((2, n)), np.empty((2, n), dtype=np.int64), np.empty((2, 2 * n + a)),
-            np.empty(a, dtype=np.int64), np.empty((4, a)), np.empty(2 * n + a), np.empty(2 * n + a, dtype=np.int64),
-        )  # fmt: skip
+        given, reward = decision is not None, np.zeros(a)
+        decision = np.empty(a) if decision is None else decision
+        d, p, frame = np.empty(n), np.empty(n), np.empty((FRAME, a))
+        kernel: Any = state_curves.answer if isinstance(ball, _LINEAR) else state_paths.answer
+        if isinstance(ball, _LINEAR):
+            uniform = not isinstance(ball, WeightedL1)
+            found, _, lower, upper = kernel(
+                uniform, given, True, self.radius, self.z, self.pbar, self.weight, reward, self.ptr, d, p, np.empty((2, n)),
+                np.empty((2, n), dtype=np.int64), np.empty((2, 2 * n + a)), np.empty(a, dtype=np.int64),
+                np.empty((2, a), dtype=np.int64), frame, decision,
+            )  # fmt: skip
+        else:
+            found, _, lower, upper = kernel(
+                ball.family, given, True, self.radius, self.z, self.pbar, reward, self.ptr, d, p, np.empty(n), frame, decision
+            )
+        return found, decision, p, lower, upper
 
     def spread(self, p: np.ndarray) -> np.ndarray:
         rows = np.zeros(self.keep.shape)

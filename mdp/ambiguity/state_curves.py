@@ -1,188 +1,273 @@
 r"""The s-rectangular inner problem where every action's curve is piecewise linear: L1, total variation, weighted L1.
 
-xi_a(u) is the least distance at which action a is worth no more than u. Its knots come from `weighted_l1.walk`, and
+xi_a(u) is the least distance at which action a is worth no more than u, reward included. Its knots come, in total variation,
+from one sort: mass leaves the largest entries first, a unit of distance each; with weights from `weighted_l1.walk`.
 
-    value = min { u : sum_a xi_a(u) <= kappa,  u >= max_a min z_a }
+    value = min { u : sum_a xi_a(u) <= kappa,  u >= max_a (r_a + min z_a) }.
 
-lies between two neighbouring knots of all actions, found by bisection, where the sum is linear: exact, O(N log N) for N
-successors in all. The decision maker plays a in proportion to -d xi_a / du there (Ho, Petrik and Wiesemann, JMLR 2021).
+The sum is convex, decreasing and piecewise linear, so that Newton's method from the left ends at the root after finitely many
+steps; as u grows every action's place among its knots moves one way only. O(N log N) for N successors in all, O(N) where the
+rows of a state share one order. The decision maker plays a in proportion to -d xi_a / du (Ho, Petrik and Wiesemann, JMLR 2021).
 
-For any nonnegative numbers e_a, the distance that a unit of value costs,
-
-    value >= [ sum_a min_p (e_a p.z_a + D(p, pbar_a)) - kappa ] / sum_a e_a.
+A given decision d is evaluated greedily: the segments of all curves at d_a times their slopes, the steepest first. A unit of
+distance costs what the last of them gains.
 """
 
 import numba
 import numpy as np
 
-from .rounding import SUM_ERROR, down, high_dot, low_dot, normal_form, total, up, widen
-from .weighted_l1 import bounds, walk
+from .heap import build, settle
+from .rounding import SUM_ERROR, UNIT_ROUNDOFF, high_dot, low_dot, normal_form, total, up, widen
+from .state_bracket import BASE, FLOOR, LOW, MASS, PRICE, SIZE, SPAN, SPENT, TOP, conclude, draw_in, shrunk
+from .weighted_l1 import walk
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def least_distance(u, knots, begin, count):
-    """xi(u) from knots (2, k) begin .. begin + count - 1: infinite below the last value."""
-    if u >= knots[1, begin]:
-        return 0.0
-    low, high = 0, count - 1
-    if u < knots[1, begin + high]:
-        return np.inf
-    while high - low > 1:
-        middle = (low + high) // 2
-        if knots[1, begin + middle] > u:
-            low = middle
+def descend(d, order, spare, begun):
+    """Sort `order` (n,) by decreasing d; where it has `begun`, look first whether it is sorted already. spare (n,): scratch."""
+    n = len(d)
+    if begun:
+        place = 1
+        while place < n and d[order[place - 1]] >= d[order[place]]:
+            place += 1
+        if place >= n:
+            return
+    for i in range(n):
+        order[i] = i
+    for start in range(0, n, 16):
+        for place in range(start + 1, min(start + 16, n)):
+            i, j = order[place], place
+            while j > start and d[order[j - 1]] < d[i]:
+                order[j] = order[j - 1]
+                j -= 1
+            order[j] = i
+    width = 16
+    while width < n:
+        for start in range(0, n, 2 * width):
+            _merge(d, order, spare, start, min(start + width, n), min(start + 2 * width, n))
+        order[:] = spare
+        width *= 2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _merge(d, order, spare, start, middle, stop):
+    left, right = start, middle
+    for place in range(start, stop):
+        if right >= stop or (left < middle and d[order[left]] >= d[order[right]]):
+            spare[place] = order[left]
+            left += 1
         else:
-            high = middle
-    low, high = begin + low, begin + high
-    fall = knots[1, low] - knots[1, high]
-    return knots[0, high] if fall <= 0.0 else knots[0, low] + (knots[1, low] - u) / fall * (knots[0, high] - knots[0, low])
+            spare[place] = order[right]
+            right += 1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sum(u, knots, row_ptr, counts):
-    result = 0.0
-    for a in range(len(counts)):
-        result += least_distance(u, knots, 2 * row_ptr[a] + a, counts[a])
-    return result
+def _transport(d, pbar, base, span, order, knots):
+    """Knots (2, n + 1) of total variation; their number. Distances are summed from the top, values from the bottom."""
+    count, spent, value = 0, 0.0, 0.0
+    while count < len(d) and d[order[count]] > 0.0:
+        knots[0, count] = spent
+        spent += pbar[order[count]]
+        count += 1
+    knots[0, count], knots[1, count] = spent, base
+    for k in range(count - 1, -1, -1):
+        value += pbar[order[k]] * d[order[k]]
+        knots[1, k] = base + span * value
+    return count + 1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def draw_curves(z, pbar, weight, row_ptr, d, p, work, order, knots, counts, frame):
-    """The knots, in units of z, of every action. frame (4, A): floor, span, mass, least value of each; d (N,): normal forms."""
+def draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, counts, frame):
+    """The knots (2, 2 N + A) of every action, in units of worth, from 2 row_ptr[a] + a on, and the frame; d: normal forms.
+
+    uniform: total variation, for which `order` (2, N) is left with the entries of each row, the largest first.
+    """
     for a in range(len(row_ptr) - 1):
         s, e = row_ptr[a], row_ptr[a + 1]
         floor, span = normal_form(z[s:e], pbar[s:e], False, d[s:e])
         mass = total(pbar[s:e])
-        begin = 2 * s + a
-        _, counts[a] = walk(
-            d[s:e], pbar[s:e], weight[s:e], np.inf, p[s:e], work[:, s:e], order[:, s:e], knots[:, begin : 2 * e + a + 1]
-        )
-        for k in range(begin, begin + counts[a]):
-            knots[1, k] = mass * floor + span * knots[1, k]
-        knots[1, begin + counts[a] - 1] = mass * floor
-        frame[0, a], frame[1, a], frame[2, a], frame[3, a] = floor, span, mass, mass * floor
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def solve(z, pbar, weight, row_ptr, radius, d, p, work, order, knots, counts, frame, decision, place):
-    """The value of a state of A actions whose rows lie one after another, N entries in all.
-
-    Out: p (N,) worst rows, decision (A,). Scratch: d (N,), work (2, N), order (2, N), knots (2, 2 N + A), counts (A,),
-    frame (4, A), place (2 N + A,). Returns (lower, value, upper).
-    """
-    n_actions = len(row_ptr) - 1
-    draw_curves(z, pbar, weight, row_ptr, d, p, work, order, knots, counts, frame)
-    top, bottom = -np.inf, -np.inf
-    for a in range(n_actions):
-        top, bottom = max(top, knots[1, 2 * row_ptr[a] + a]), max(bottom, frame[3, a])
-        decision[a] = 0.0
-    value = top
-    if _sum(bottom, knots, row_ptr, counts) <= radius:
-        value = bottom
-    elif radius > 0.0:
-        value = _between(knots, row_ptr, counts, top, bottom, radius, place, decision)
-    return _finish(value, z, pbar, weight, row_ptr, radius, d, p, work, order, knots, counts, frame, decision)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _between(knots, row_ptr, counts, top, bottom, radius, place, decision):
-    """The u in (bottom, top] where the distances sum to the radius; decision = what a unit of value costs in distance."""
-    size = 0
-    for a in range(len(counts)):
-        for k in range(2 * row_ptr[a] + a, 2 * row_ptr[a] + a + counts[a]):
-            place[size] = k
-            size += 1
-    sort_places(place[:size], knots[1])
-    low, high = 0, size - 1  # knots below: too far; above: near enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        u = knots[1, place[middle]]
-        if u <= bottom or (u < top and _sum(u, knots, row_ptr, counts) > radius):
-            low = middle
+        base, begin = reward[a] + mass * floor, 2 * s + a
+        if uniform:
+            begun = a > 0 and s - row_ptr[a - 1] == e - s
+            if begun:
+                order[0, s:e] = order[0, row_ptr[a - 1] : s]
+            descend(d[s:e], order[0, s:e], order[1, s:e], begun)
+            counts[a] = _transport(d[s:e], pbar[s:e], base, span, order[0, s:e], knots[:, begin : 2 * e + a + 1])
         else:
-            high = middle
-    below, above = max(bottom, knots[1, place[low]]), knots[1, place[high]]
-    far, near = _sum(below, knots, row_ptr, counts), _sum(above, knots, row_ptr, counts)
-    norm = 0.0
+            _, counts[a] = walk(
+                d[s:e], pbar[s:e], weight[s:e], np.inf, p[s:e], work[:, s:e], order[:, s:e], knots[:, begin : 2 * e + a + 1]
+            )
+            for k in range(begin, begin + counts[a]):
+                knots[1, k] = base + span * knots[1, k]
+            knots[1, begin + counts[a] - 1] = base
+        frame[BASE, a], frame[SPAN, a], frame[MASS, a], frame[FLOOR, a] = base, span, mass, floor
+        frame[TOP, a] = knots[1, begin]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _dear(a, weight, row_ptr, frame):
+    """A price at which nature leaves the row of action a alone."""
+    least = np.inf
+    for i in range(row_ptr[a], row_ptr[a + 1]):
+        least = min(least, weight[i])
+    return frame[SPAN, a] / (2.0 * least)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def level(radius, weight, row_ptr, knots, counts, frame, place, decision):
+    """(value, price): the state's value, its decision (A,), the price of a unit of distance; SPENT holds the distances."""
+    lowest, highest = np.argmax(frame[BASE]), np.argmax(frame[TOP])
+    bottom, top, steep = frame[BASE, lowest], frame[TOP, highest], 0.0
     for a in range(len(counts)):
+        place[a] = counts[a] - 1
+        decision[a] = 0.0
+    u = top if radius == 0.0 else bottom
+    while True:
+        spent, slope = _spend(u, row_ptr, knots, frame, place)
+        if spent <= radius * (1 + 8 * UNIT_ROUNDOFF):
+            break
+        steep = slope
+        for a in range(len(counts)):
+            decision[a] = frame[PRICE, a]
+        following = min(u + (spent - radius) / slope, top)
+        if not following > u:
+            break
+        u = following
+    if 0.0 < steep < np.inf:
+        for a in range(len(counts)):
+            decision[a] /= steep
+        return u, 1.0 / steep
+    decision[:] = 0.0
+    if u == top and u > bottom:
+        decision[highest] = 1.0
+        return u, _dear(highest, weight, row_ptr, frame)
+    decision[lowest] = 1.0  # the budget reaches all that nature wants
+    return u, 0.0
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _spend(u, row_ptr, knots, frame, place):
+    """Push every action worth more down to u, at or above the last such u; (sum of distances, sum of prices)."""
+    spent, slope = 0.0, 0.0
+    for a in range(len(place)):
         begin = 2 * row_ptr[a] + a
-        decision[a] = least_distance(below, knots, begin, counts[a]) - least_distance(above, knots, begin, counts[a])
-        decision[a] = max(0.0, decision[a]) / (above - below)
+        if knots[1, begin] <= u:
+            frame[SPENT, a] = frame[PRICE, a] = 0.0
+            continue
+        k = place[a]
+        while knots[1, begin + k] <= u:
+            k -= 1  # to the last knot above u
+        place[a] = k
+        above, below = knots[1, begin + k], knots[1, begin + k + 1]
+        price = (knots[0, begin + k + 1] - knots[0, begin + k]) / (above - below)
+        frame[SPENT, a], frame[PRICE, a] = knots[0, begin + k] + (above - u) * price, price
+        spent += frame[SPENT, a]
+        slope += price
+    return spent, slope
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def share_out(radius, weight, row_ptr, knots, counts, frame, heap, place, decision):
+    """(value, price): a given decision's least worth, the price of a unit of distance; SPENT holds the distances."""
+    value, size, price, norm = 0.0, 0, 0.0, 0.0
+    for a in range(len(counts)):
         norm += decision[a]
-    if not norm > 0.0:
-        return above
-    return max(below, above - (radius - near) * ((above - below) / (far - near)))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def sort_places(place, key):
-    """Sort indices by increasing key, in place."""
-    from_end = len(place)
-    for start in range(from_end // 2 - 1, -1, -1):
-        _sink(place, from_end, start, key)
-    for size in range(from_end - 1, 0, -1):
-        place[0], place[size] = place[size], place[0]
-        _sink(place, size, 0, key)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sink(place, size, start, key):
-    while 2 * start + 1 < size:
-        child = 2 * start + 1
-        if child + 1 < size and key[place[child + 1]] > key[place[child]]:
-            child += 1
-        if key[place[child]] <= key[place[start]]:
-            return
-        place[start], place[child] = place[child], place[start]
-        start = child
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _finish(value, z, pbar, weight, row_ptr, radius, d, p, work, order, knots, counts, frame, decision):
-    """Rows at the value, and the bracket; decision holds prices on entry and probabilities on return."""
-    spent = 0.0
+        value += decision[a] * frame[TOP, a]
+        frame[SPENT, a] = 0.0
+        place[a] = 2 * row_ptr[a] + a
+        _steepen(a, row_ptr, knots, counts, frame, place, decision)
+        if frame[PRICE, a] > 0.0:
+            heap[size] = a
+            size += 1
+            price = max(price, decision[a] * _dear(a, weight, row_ptr, frame))
+    if radius == 0.0 or size == 0:
+        return value / norm, price
+    build(heap, size, frame[PRICE], -1.0)
+    rest = radius
+    while frame[PRICE, heap[0]] > 0.0:
+        a = heap[0]
+        k, price = place[a], frame[PRICE, a]
+        step = knots[0, k + 1] - knots[0, k]
+        if step >= rest:
+            frame[SPENT, a] = knots[0, k] + rest
+            return (value - price * rest) / norm, price
+        value -= price * step
+        rest -= step
+        frame[SPENT, a] = knots[0, k + 1]
+        place[a] = k + 1
+        _steepen(a, row_ptr, knots, counts, frame, place, decision)
+        settle(heap, size, frame[PRICE], -1.0)
+    value = 0.0
     for a in range(len(counts)):
+        value += decision[a] * (frame[BASE, a] if frame[SPENT, a] > 0.0 else frame[TOP, a])
+    return value / norm, 0.0
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _steepen(a, row_ptr, knots, counts, frame, place, decision):
+    """Advance to the next segment of action a that gains something; what it gains a unit of distance, or zero at the end."""
+    last, k = 2 * row_ptr[a] + a + counts[a] - 1, place[a]
+    while k < last and not (knots[0, k + 1] > knots[0, k] and knots[1, k] > knots[1, k + 1]):
+        k += 1
+    place[a] = k
+    frame[PRICE, a] = 0.0
+    if k < last:
+        frame[PRICE, a] = decision[a] * ((knots[1, k] - knots[1, k + 1]) / (knots[0, k + 1] - knots[0, k]))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def take(share, d, pbar, order, p):
+    """p (n,) = the nominal row with `share` of its mass moved from the largest entries to the least."""
+    p[:] = pbar
+    rest, receiver = share, order[len(d) - 1]
+    for place in range(len(d) - 1):
+        i = order[place]
+        if rest <= 0.0 or d[i] == 0.0:
+            break
+        moved = min(rest, p[i])
+        p[i] -= moved
+        p[receiver] += moved
+        rest -= moved
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def prove(uniform, given, radius, price, weight, reward, row_ptr, pbar, d, p, work, order, knots, frame, decision):
+    """(lower, upper) and the rows p (N,) at the distances SPENT, which become the shares of the budget."""
+    n_actions = len(row_ptr) - 1
+    for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
-        share = least_distance(value, knots, 2 * s + a, counts[a])
-        walk(d[s:e], pbar[s:e], weight[s:e], share, p[s:e], work[:, s:e], order[:, s:e], knots[:, :0])
-        spent += _high_distance(p[s:e], pbar[s:e], weight[s:e], work[0, s:e])
-    shrink = 1.0 if spent <= radius else max(0.0, down(radius / up(spent * (1 + SUM_ERROR))))
-    upper, lower, safest, gain_low, gain_high, prices = -np.inf, -np.inf, 0, 0.0, 0.0, 0.0
-    for a in range(len(counts)):
+        if uniform:
+            take(frame[SPENT, a], d[s:e], pbar[s:e], order[0, s:e], p[s:e])
+        else:
+            walk(d[s:e], pbar[s:e], weight[s:e], frame[SPENT, a], p[s:e], work[:, s:e], order[:, s:e], knots[:, :0])
+        frame[SPENT, a] = _high_distance(p[s:e], pbar[s:e], weight[s:e], work[0, s:e]) if frame[SPENT, a] > 0.0 else 0.0
+        if frame[SPENT, a] == 0.0:
+            p[s:e] = pbar[s:e]
+    part = shrunk(radius, frame)
+    for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
-        floor, span, mass = frame[0, a], frame[1, a], frame[2, a]
-        high = up(up((1.0 - shrink) * high_dot(pbar[s:e], d[s:e])) + up(shrink * _high_value(p[s:e], pbar[s:e], d[s:e])))
-        upper = max(upper, widen(mass, floor, span, 0.0, high)[1])
-        low = 0.0
-        if radius == 0.0:
-            low = low_dot(pbar[s:e], d[s:e])
-        alone = widen(mass, floor, span, low, low)[0]
-        if alone > lower:
-            lower, safest = alone, a
+        draw_in(a, part, reward[a], d[s:e], pbar[s:e], p[s:e], frame)
         if decision[a] > 0.0:
-            tilt = decision[a] * span
-            low = bounds(1.0 / tilt, d[s:e], pbar[s:e], mass, weight[s:e], 0.0, p[s:e], work[0, s:e])[0] if tilt > 0.0 else 0.0
-            at = widen(mass, floor, span, max(0.0, low * (1 - SUM_ERROR)), max(0.0, low))
-            gain_low += decision[a] * at[0]
-            gain_high += decision[a] * abs(at[0])
-            prices += decision[a]
-    error = (len(counts) + 8) * SUM_ERROR
-    least = gain_low - error * gain_high - up(radius)
-    mixed = down(least / (prices * (1 + error) if least > 0.0 else prices * (1 - error))) if prices > 0.0 else -np.inf
-    if mixed > lower:
-        lower = mixed
-        for a in range(len(counts)):
-            decision[a] /= prices
-    else:  # prices cannot be resolved, or one action is as good as any mixture
-        for a in range(len(counts)):
-            decision[a] = 1.0 if a == safest else 0.0
-    return lower, min(max(value, lower), upper), upper
+            scale = price / (decision[a] * frame[SPAN, a]) if frame[SPAN, a] > 0.0 else 0.0
+            low = _tilted_low(scale, d[s:e], pbar[s:e], weight[s:e], work[0, s:e])
+            at = widen(frame[MASS, a], frame[FLOOR, a], frame[SPAN, a], low, low)[0]
+            frame[LOW, a] = decision[a] * (reward[a] + at)
+            frame[SIZE, a] = decision[a] * (abs(reward[a]) + abs(at))
+    return conclude(given, radius, price, decision, frame)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _high_value(p, pbar, d):
-    off = abs(total(pbar) - total(p)) + 2 * SUM_ERROR * (total(pbar) + total(p))
-    return up(high_dot(p, d) + off)
+def _tilted_low(price, d, pbar, weight, work):
+    """A number below min_p (p.d + price D)."""
+    if price == 0.0:
+        return 0.0
+    nu = np.inf
+    for i in range(len(d)):
+        nu = min(nu, d[i] + price * weight[i])
+    nu *= 1 - 8 * UNIT_ROUNDOFF
+    for i in range(len(d)):
+        work[i] = min(d[i], nu + price * weight[i])
+    return low_dot(pbar, work) * (1 - SUM_ERROR)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -195,38 +280,24 @@ def _high_distance(p, pbar, weight, work):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def evaluate(decision, z, pbar, weight, row_ptr, radius, d, p, work, order, knots, counts, frame, price, place):
-    """min sum_a decision_a p_a.z_a over the shared budget: all segments of all curves, the steepest first.
+def answer(
+    uniform, given, proved, radius, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, counts, place, frame, decision
+):  # fmt: skip
+    """(value, price, lower, upper) of a state of A actions whose rows lie one after another, N entries in all.
 
-    decision (A,); p (N,) out: worst rows; price (2 N + A,) more scratch, the rest as in `solve`. Returns the value.
+    given: evaluate the decision (A,), otherwise find it. proved: find the bracket and the rows p (N,) too; the shares of the
+    budget are left in frame[SPENT]. Scratch: d (N,), work (2, N), order (2, N), knots (2, 2 N + A), counts (A,), place (2, A),
+    frame (11, A).
     """
-    n_actions = len(row_ptr) - 1
-    draw_curves(z, pbar, weight, row_ptr, d, p, work, order, knots, counts, frame)
-    size, value = 0, 0.0
-    for a in range(n_actions):
-        begin = 2 * row_ptr[a] + a
-        value += decision[a] * knots[1, begin]
-        frame[3, a] = 0.0
-        for k in range(begin, begin + counts[a] - 1):
-            run = knots[0, k + 1] - knots[0, k]
-            fall = decision[a] * (knots[1, k] - knots[1, k + 1])
-            if run > 0.0 and fall > 0.0:
-                price[k] = -fall / run
-                place[size] = k
-                size += 1
-    sort_places(place[:size], price)
-    rest = radius
-    for i in range(size):
-        k, a = place[i], 0
-        while a + 1 < n_actions and k >= 2 * row_ptr[a + 1] + a + 1:
-            a += 1
-        step = min(rest, knots[0, k + 1] - knots[0, k])
-        value += price[k] * step
-        frame[3, a] += step
-        rest -= step
-        if rest <= 0.0:
-            break
-    for a in range(n_actions):
-        s, e = row_ptr[a], row_ptr[a + 1]
-        walk(d[s:e], pbar[s:e], weight[s:e], frame[3, a], p[s:e], work[:, s:e], order[:, s:e], knots[:, :0])
-    return value
+    draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, counts, frame)
+    if given:
+        value, price = share_out(radius, weight, row_ptr, knots, counts, frame, place[0], place[1], decision)
+    else:
+        value, price = level(radius, weight, row_ptr, knots, counts, frame, place[0], decision)
+    lower, upper = -np.inf, np.inf
+    if proved:
+        lower, upper = prove(
+            uniform, given, radius, price, weight, reward, row_ptr, pbar, d, p, work, order, knots, frame, decision
+        )
+        value = min(max(value, lower), upper)
+    return value, price, lower, upper

@@ -10,11 +10,7 @@ Along it the value falls, the distance grows, and `price` = -d distance / d valu
 state's value u solves sum_a xi_a(u) = kappa with xi_a(u) the distance where action a is worth u; sum xi_a is convex, with minus
 the sum of the prices for its slope, and the decision is proportional to the prices. A given decision is evaluated by
 price_a = d_a / l for the one l that spends the budget. Newton's method in brackets, some ten steps of some five each: O(N) a
-step for N successors in all.
-
-The bracket: with e_a the prices, value >= [sum_a min_p (e_a p.z_a + D(p, pbar_a)) - kappa] / sum_a e_a; the rows, drawn
-towards the nominal ones until they fit the budget, prove the upper side (Ho, Petrik and Wiesemann, NeurIPS 2022, derive the
-projections; the common path is ours).
+step for N successors in all (Ho, Petrik and Wiesemann, NeurIPS 2022, derive the projections; the common path is ours).
 """
 
 import math
@@ -24,7 +20,8 @@ import numpy as np
 
 from . import burg, chi_square, kullback_leibler
 from .kullback_leibler import collapse
-from .rounding import SUM_ERROR, UNIT_ROUNDOFF, dot, down, high_dot, low_dot, normal_form, total, up, widen
+from .rounding import SUM_ERROR, UNIT_ROUNDOFF, dot, down, high_dot, low_dot, normal_form, total, up
+from .state_bracket import BASE, FLOOR, LOW, MASS, PLACE, PRICE, SIZE, SPAN, SPENT, TOP, conclude, draw_in, shrunk
 
 KL, CHI_SQUARE, BURG = 7, 9, 11
 END = 600.0
@@ -116,18 +113,15 @@ def push(family, target, x, d, pbar, mass, p):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _frame(z, pbar, dominated, row_ptr, d, frame):
-    """frame (6, A): floor, span, mass, nominal value, guess, price; d (N,). (greatest nominal, greatest least value)."""
-    top, bottom = -np.inf, -np.inf
+def draw(family, z, pbar, reward, row_ptr, d, frame):
+    """The frame of every action; d (N,): normal forms."""
     for a in range(len(row_ptr) - 1):
         s, e = row_ptr[a], row_ptr[a + 1]
-        floor, span = normal_form(z[s:e], pbar[s:e], dominated, d[s:e])
+        floor, span = normal_form(z[s:e], pbar[s:e], family != BURG, d[s:e])
         mass = total(pbar[s:e])
-        frame[0, a], frame[1, a], frame[2, a] = floor, span, mass
-        frame[3, a] = mass * floor + span * dot(pbar[s:e], d[s:e])
-        frame[4, a], frame[5, a] = -1.0, 0.0
-        top, bottom = max(top, frame[3, a]), max(bottom, mass * floor)
-    return top, bottom
+        frame[BASE, a], frame[SPAN, a], frame[MASS, a], frame[FLOOR, a] = reward[a] + mass * floor, span, mass, floor
+        frame[TOP, a] = frame[BASE, a] + span * dot(pbar[s:e], d[s:e])
+        frame[PLACE, a], frame[PRICE, a], frame[SPENT, a] = -1.0, 0.0, 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -136,33 +130,35 @@ def _spend(family, u, pbar, row_ptr, d, p, frame):
     spent, prices = 0.0, 0.0
     for a in range(len(row_ptr) - 1):
         s, e = row_ptr[a], row_ptr[a + 1]
-        frame[5, a] = 0.0
-        if frame[3, a] <= u or frame[1, a] == 0.0:
+        frame[PRICE, a] = frame[SPENT, a] = 0.0
+        if frame[TOP, a] <= u or frame[SPAN, a] == 0.0:
             p[s:e] = pbar[s:e]
             continue
-        target = max(0.0, (u - frame[2, a] * frame[0, a]) / frame[1, a])
-        frame[4, a], distance, price = push(family, target, frame[4, a], d[s:e], pbar[s:e], frame[2, a], p[s:e])
-        frame[5, a] = price / frame[1, a]
-        spent += distance
-        prices += frame[5, a]
+        target = max(0.0, (u - frame[BASE, a]) / frame[SPAN, a])
+        frame[PLACE, a], frame[SPENT, a], price = push(
+            family, target, frame[PLACE, a], d[s:e], pbar[s:e], frame[MASS, a], p[s:e]
+        )
+        frame[PRICE, a] = price / frame[SPAN, a]
+        spent += frame[SPENT, a]
+        prices += frame[PRICE, a]
     return spent, prices
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def solve(family, z, pbar, row_ptr, radius, d, p, work, frame, decision):
-    """The value of a state of A actions whose rows lie one after another, N entries in all.
-
-    Out: p (N,) worst rows, decision (A,). Scratch: d (N,), work (N,), frame (6, A). Returns (lower, value, upper).
-    """
-    top, bottom = _frame(z, pbar, family in (KL, CHI_SQUARE), row_ptr, d, frame)
+def level(family, radius, pbar, row_ptr, d, p, frame, decision):
+    """(value, price): the state's value, its decision (A,), the price of a unit of distance; p (N,) = worst rows."""
+    lowest, highest = np.argmax(frame[BASE]), np.argmax(frame[TOP])
+    bottom, top = frame[BASE, lowest], frame[TOP, highest]
     decision[:] = 0.0
     if radius == 0.0 or top == bottom:
         p[:] = pbar
-        return _finish(family, top, pbar, row_ptr, radius, d, p, work, frame, decision)
+        decision[highest] = 1.0
+        return top, 0.0
     spent, prices = _spend(family, bottom, pbar, row_ptr, d, p, frame)
     if spent <= radius:
-        return _finish(family, bottom, pbar, row_ptr, radius, d, p, work, frame, decision)
-    frame[4, :] = -1.0
+        decision[lowest] = 1.0
+        return bottom, 0.0
+    frame[PLACE, :] = -1.0
     low, high = bottom, top
     u, reach = top - 0.25 * (top - bottom), 2 * UNIT_ROUNDOFF * max(abs(top), abs(bottom))
     for _ in range(200):
@@ -188,10 +184,13 @@ def solve(family, z, pbar, row_ptr, radius, d, p, work, frame, decision):
         u = following
     if spent > radius * (1 + 8 * UNIT_ROUNDOFF):
         u = high
-        _spend(family, u, pbar, row_ptr, d, p, frame)
-    for a in range(len(decision)):
-        decision[a] = frame[5, a]
-    return _finish(family, u, pbar, row_ptr, radius, d, p, work, frame, decision)
+        spent, prices = _spend(family, u, pbar, row_ptr, d, p, frame)
+    if 0.0 < prices < np.inf:
+        for a in range(len(decision)):
+            decision[a] = frame[PRICE, a] / prices
+        return u, 1.0 / prices
+    decision[lowest] = 1.0  # prices cannot be resolved
+    return u, 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -218,48 +217,52 @@ def tilted_low(family, x, tilt, d, pbar, mass, work):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _finish(family, value, pbar, row_ptr, radius, d, p, work, frame, decision):
-    """The bracket; decision holds prices, or zeros, on entry and probabilities on return."""
-    spent = 0.0
-    for a in range(len(decision)):
+def prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame, decision):
+    """(lower, upper); the rows p (N,) are drawn towards the nominal ones until their distances, the shares, fit the budget."""
+    n_actions = len(row_ptr) - 1
+    for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
-        if family == KL:
-            spent += kullback_leibler.high_distance(p[s:e], pbar[s:e])
+        if frame[SPENT, a] == 0.0:
+            p[s:e] = pbar[s:e]
+        elif family == KL:
+            frame[SPENT, a] = kullback_leibler.high_distance(p[s:e], pbar[s:e])
         elif family == CHI_SQUARE:
-            spent += chi_square.high_distance(p[s:e], pbar[s:e])
+            frame[SPENT, a] = chi_square.high_distance(p[s:e], pbar[s:e])
         else:
-            spent += burg.high_distance(p[s:e], pbar[s:e])
-    shrink = 1.0 if spent <= radius else down(radius / up(spent * (1 + len(decision) * SUM_ERROR)))
-    shrink = shrink if shrink > 0.0 else 0.0
-    upper, lower, safest, gain, size, prices = -np.inf, -np.inf, 0, 0.0, 0.0, 0.0
-    for a in range(len(decision)):
+            frame[SPENT, a] = burg.high_distance(p[s:e], pbar[s:e])
+    part = shrunk(radius, frame)
+    for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
-        floor, span, mass = frame[0, a], frame[1, a], frame[2, a]
-        off = abs(total(pbar[s:e]) - total(p[s:e])) + 2 * SUM_ERROR * (total(pbar[s:e]) + total(p[s:e]))
-        moved = up(high_dot(p[s:e], d[s:e]) + off)
-        high = up(up((1.0 - shrink) * high_dot(pbar[s:e], d[s:e])) + up(shrink * moved))
-        upper = max(upper, widen(mass, floor, span, 0.0, high)[1])
-        low = low_dot(pbar[s:e], d[s:e]) if radius == 0.0 else 0.0
-        alone = widen(mass, floor, span, low, low)[0]
-        if alone > lower:
-            lower, safest = alone, a
+        draw_in(a, part, reward[a], d[s:e], pbar[s:e], p[s:e], frame)
         if decision[a] > 0.0:
-            least = tilted_low(family, frame[4, a], decision[a] * span, d[s:e], pbar[s:e], mass, work[s:e])
-            base = decision[a] * mass * floor
-            gain += least + base
-            size += abs(least) + abs(base)
-            prices += decision[a]
-    error = (len(decision) + 8) * SUM_ERROR
-    least = gain - error * size - up(radius)
-    mixed = down(least / (prices * (1 + error) if least > 0.0 else prices * (1 - error))) if prices > 0.0 else -np.inf
-    if mixed > lower:
-        lower = mixed
-        for a in range(len(decision)):
-            decision[a] /= prices
-    else:  # prices cannot be resolved, or one action is as good as any mixture
-        for a in range(len(decision)):
-            decision[a] = 1.0 if a == safest else 0.0
-    return lower, min(max(value, lower), upper), upper
+            low = 0.0
+            if radius == 0.0:
+                low = decision[a] * frame[SPAN, a] * low_dot(pbar[s:e], d[s:e])
+            elif price > 0.0 and frame[SPAN, a] > 0.0:
+                tilt = decision[a] * frame[SPAN, a] / price
+                low = price * tilted_low(family, frame[PLACE, a], tilt, d[s:e], pbar[s:e], frame[MASS, a], work[s:e])
+            size = decision[a] * (abs(reward[a]) + 2 * frame[MASS, a] * abs(frame[FLOOR, a])) + abs(low)
+            frame[LOW, a], frame[SIZE, a] = decision[a] * frame[BASE, a] + low, size
+    return conclude(given, radius, price, decision, frame)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def answer(family, given, proved, radius, z, pbar, reward, row_ptr, d, p, work, frame, decision):
+    """(value, price, lower, upper) of a state of A actions whose rows lie one after another, N entries in all.
+
+    given: evaluate the decision (A,), otherwise find it. proved: find the bracket too; the shares of the budget are left in
+    frame[SPENT]. Out: p (N,) worst rows. Scratch: d (N,), work (N,), frame (11, A).
+    """
+    draw(family, z, pbar, reward, row_ptr, d, frame)
+    if given:
+        value, price = share_out(family, radius, pbar, row_ptr, d, p, frame, decision)
+    else:
+        value, price = level(family, radius, pbar, row_ptr, d, p, frame, decision)
+    lower, upper = -np.inf, np.inf
+    if proved:
+        lower, upper = prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame, decision)
+        value = min(max(value, lower), upper)
+    return value, price, lower, upper
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -316,46 +319,43 @@ def at_price(family, price, x, d, pbar, mass, p):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def evaluate(family, decision, z, pbar, row_ptr, radius, d, p, frame):
-    """min sum_a decision_a p_a.z_a over the shared budget: one price l of the budget, spent by every action played.
-
-    decision (A,); p (N,) out: worst rows; d (N,), frame (6, A) scratch. Returns the value.
-    """
-    _frame(z, pbar, family in (KL, CHI_SQUARE), row_ptr, d, frame)
+def share_out(family, radius, pbar, row_ptr, d, p, frame, decision):
+    """(value, price): a given decision's least worth, the price of a unit of distance; p (N,) = worst rows."""
     p[:] = pbar
-    reach, scale, nominal = 0.0, 0.0, 0.0
+    reach, scale, nominal, norm, price = 0.0, 0.0, 0.0, 0.0, 0.0
     for a in range(len(decision)):
         s, e = row_ptr[a], row_ptr[a + 1]
-        nominal += decision[a] * frame[3, a]
-        if decision[a] > 0.0 and frame[1, a] > 0.0:
-            worth, distance = last_point(family, d[s:e], pbar[s:e], frame[2, a], p[s:e])
-            reach += distance if worth == 0.0 else np.inf
-            scale = max(scale, decision[a] * frame[1, a])
-    if radius > 0.0 and scale > 0.0 and reach > radius:
-        _share_out(family, decision, pbar, row_ptr, radius, d, p, frame, scale)
-    elif radius == 0.0:
+        norm += decision[a]
+        nominal += decision[a] * frame[TOP, a]
+        if decision[a] > 0.0 and frame[SPAN, a] > 0.0 and radius > 0.0:
+            worth, frame[SPENT, a] = last_point(family, d[s:e], pbar[s:e], frame[MASS, a], p[s:e])
+            reach += frame[SPENT, a] if worth == 0.0 else np.inf
+            scale = max(scale, decision[a] * frame[SPAN, a])
+    if scale > 0.0 and reach > radius:
         p[:] = pbar
+        price = _find_price(family, decision, pbar, row_ptr, radius, d, p, frame, scale)
     value = 0.0
     for a in range(len(decision)):
         s, e = row_ptr[a], row_ptr[a + 1]
-        value += decision[a] * (frame[2, a] * frame[0, a] + frame[1, a] * dot(p[s:e], d[s:e]))
-    return min(value, nominal)
+        value += decision[a] * (frame[BASE, a] + frame[SPAN, a] * dot(p[s:e], d[s:e]))
+    return min(value, nominal) / norm, price
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _share_out(family, decision, pbar, row_ptr, radius, d, p, frame, scale):
-    """Find the logarithm y of 1 / l at which the distances sum to the radius."""
+def _find_price(family, decision, pbar, row_ptr, radius, d, p, frame, scale):
+    """The price l at which the distances sum to the radius, sought as the logarithm y of scale / l."""
     y, low, high = 0.0, -600.0, 600.0
     for _ in range(200):
         spent, rate = 0.0, 0.0
         for a in range(len(decision)):
             s, e = row_ptr[a], row_ptr[a + 1]
-            price = math.exp(y) * decision[a] * frame[1, a] / scale
-            if price > 0.0 and frame[3, a] > frame[2, a] * frame[0, a]:
-                frame[4, a], _value, distance, fast = at_price(
-                    family, price, frame[4, a], d[s:e], pbar[s:e], frame[2, a], p[s:e]
+            price = math.exp(y) * decision[a] * frame[SPAN, a] / scale
+            frame[SPENT, a] = 0.0
+            if price > 0.0 and frame[TOP, a] > frame[BASE, a]:
+                frame[PLACE, a], _value, frame[SPENT, a], fast = at_price(
+                    family, price, frame[PLACE, a], d[s:e], pbar[s:e], frame[MASS, a], p[s:e]
                 )
-                spent += distance
+                spent += frame[SPENT, a]
                 rate += fast
         if spent > radius:
             high = y
@@ -369,3 +369,4 @@ def _share_out(family, decision, pbar, row_ptr, radius, d, p, frame, scale):
         if abs(following - y) <= 2 * UNIT_ROUNDOFF * max(1.0, abs(y)):
             break
         y = following
+    return scale * math.exp(-y)
