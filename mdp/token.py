@@ -22,6 +22,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,19 @@ class TokenProblem:
         from .token_mdp import to_mdp
 
         return to_mdp(self, criterion)
+
+    def save(self, path: str | Path) -> None:
+        """Write the problem to one .npz file, whole or not at all. Raises OSError."""
+        from .token_npz import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TokenProblem:
+        """Read what `save` wrote; see `banach.mdp.token_npz.load`. Raises FileFormatError, ModelError."""
+        from .token_npz import load
+
+        return load(path)
 
     @classmethod
     def build(
