@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import robust_sweeps as sweeps
-from .ambiguity.scenarios import Scenarios
 from .ambiguity.short_rows import GREEDY, SHORT
 from .errors import ModelError
 from .model import MDP
@@ -207,6 +206,6 @@ def _kernels(some_short: bool, all_short: bool) -> tuple[Any, ...]:
 
 def _mass(model: RobustMDP) -> tuple[float, float]:
     low, high = model.problem.operator.mass
-    if Scenarios.family in model.sets.family:  # rows of their own, each of sum one within the tolerance
+    if not model.set_of(0).keeps_mass:  # rows of their own, each of sum one within the tolerance
         low, high = low * (1 - 4 * ROW_SUM_TOLERANCE), high * (1 + 4 * ROW_SUM_TOLERANCE)
     return low, high

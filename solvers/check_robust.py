@@ -13,11 +13,12 @@ dual proves it large. No code is shared with the sweeps or the sets' kernels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from flint import fmpq
 
 from ..mdp.ambiguity.ambiguity_set import AmbiguitySet
-from ..mdp.ambiguity.scenarios import Scenarios
 from ..mdp.criterion import FiniteHorizon
 from ..mdp.robust import RobustMDP
 from .certificate import Certificate
@@ -129,9 +130,8 @@ def _require_contraction(problem: RobustMDP) -> None:
     """Demand g times the mass of every row of nature's below one."""
     model = problem.problem
     for pair in range(model.n_pairs) if model.discount * (1 + 2e-9) >= 1 else ():
-        chosen, rows = problem.set_of(pair), np.empty((0, 0))
-        if isinstance(chosen, Scenarios):
-            rows = problem.entries_of(pair)
+        chosen: Any = problem.set_of(pair)
+        rows = np.empty((0, 0)) if chosen.keeps_mass else chosen.rows
         heavy = [sign_of_sum([(model.discount, p) for p in row] + [(-1.0,)]) >= 0 for row in rows.tolist()]
         if any(heavy) or (not heavy and row_sum_at_least(model, pair, model.discount)):
             raise CertificateRejected(f"{_place(problem, pair)}: discount times the sum of the row is not below one")

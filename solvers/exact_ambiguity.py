@@ -26,12 +26,16 @@ from ..mdp.ambiguity.cressie_read import CressieRead
 from ..mdp.ambiguity.euclidean import L2
 from ..mdp.ambiguity.interval import CVaR, Interval, LInfinity
 from ..mdp.ambiguity.kullback_leibler import KL
+from ..mdp.ambiguity.model_risk import ModelCVaR, ModelVaR
+from ..mdp.ambiguity.nested_var import NestedVaR
+from ..mdp.ambiguity.polytope import Polytope
 from ..mdp.ambiguity.scenarios import Scenarios
 from ..mdp.ambiguity.total_variation import L1, TotalVariation
 from ..mdp.ambiguity.wasserstein import Wasserstein
 from ..mdp.ambiguity.weighted_l1 import WeightedL1
 from .errors import SolveError
 from .exact_divergence import burg, cressie_read, euclidean, kullback_leibler
+from .exact_program import least
 from .exact_transport import NOTHING, ball, box, by_metric, by_weights, dot
 
 Row = Sequence[fmpq]
@@ -126,6 +130,38 @@ def _scenarios(_: Scenarios, nominal: Row, z: Row, entries: np.ndarray, bits: in
     return _point(min(dot([rational(x) for x in row], z) for row in entries))
 
 
+def _polytope(ambiguity_set: Polytope, nominal: Row, z: Row, *_: Any) -> Bounds:
+    used = np.flatnonzero(ambiguity_set.bound < np.inf)
+    matrix = [[rational(a) for a in row] for row in ambiguity_set.matrix[used]]
+    return _point(least(matrix, [rational(b) for b in ambiguity_set.bound[used]], sum(nominal, NOTHING), z))
+
+
+def _quantile(weights: Row, level: float, worth: Row) -> fmpq:
+    goal, reached = rational(level) * sum(weights, NOTHING), NOTHING
+    for value, weight in sorted((v, w) for v, w in zip(worth, weights, strict=True) if w > 0):
+        reached += weight
+        if reached >= goal:
+            return value
+    raise SolveError("no outcome has positive weight")
+
+
+def _nested(ambiguity_set: NestedVaR, nominal: Row, z: Row, *_: Any) -> Bounds:
+    return _point(sum(nominal, NOTHING) * _quantile(nominal, ambiguity_set.level, z))
+
+
+def _of_models(solve: Callable[[Row, float, Row], fmpq]) -> Callable[..., Bounds]:
+    def extreme(ambiguity_set: Any, nominal: Row, z: Row, *_: Any) -> Bounds:
+        worth = [dot([rational(x) for x in row], z) for row in ambiguity_set.rows]
+        return _point(solve([rational(w) for w in ambiguity_set.weights], ambiguity_set.level, worth))
+
+    return extreme
+
+
+def _worst_mean(weights: Row, level: float, worth: Row) -> fmpq:
+    caps = [weight / (rational(level) * sum(weights, NOTHING)) for weight in weights]
+    return box([NOTHING] * len(worth), caps, fmpq(1), worth)[0]
+
+
 def _divergence(bounds: Callable[..., Bounds], distance: Callable[[Any], tuple[Any, ...]]) -> Callable[..., Bounds]:
     def solve(ambiguity_set: Any, nominal: Row, z: Row, entries: np.ndarray, bits: int) -> Bounds:
         least, span, mass = min(z), max(z) - min(z), sum(nominal, NOTHING)
@@ -152,6 +188,10 @@ _SOLVERS: dict[type[AmbiguitySet], Callable[..., Bounds]] = {
     CVaR: _tail,
     Contamination: _contamination,
     Scenarios: _scenarios,
+    Polytope: _polytope,
+    NestedVaR: _nested,
+    ModelCVaR: _of_models(_worst_mean),
+    ModelVaR: _of_models(_quantile),
     KL: _divergence(kullback_leibler, lambda s: (rational(s.radius),)),
     Burg: _divergence(burg, lambda s: (rational(s.radius),)),
     L2: _divergence(euclidean, lambda s: (rational(s.radius),)),

@@ -21,15 +21,19 @@ from ..mdp.ambiguity.cressie_read import CressieRead
 from ..mdp.ambiguity.euclidean import L2
 from ..mdp.ambiguity.interval import CVaR, Interval, LInfinity
 from ..mdp.ambiguity.kullback_leibler import KL
+from ..mdp.ambiguity.model_risk import ModelCVaR, ModelVaR
+from ..mdp.ambiguity.nested_var import NestedVaR
 from ..mdp.ambiguity.scenarios import Scenarios
 from ..mdp.ambiguity.total_variation import L1, TotalVariation
 from ..mdp.ambiguity.wasserstein import Wasserstein
 from ..mdp.ambiguity.weighted_l1 import WeightedL1
 from ..mdp.robust import RobustMDP
+from .filter_models import quantile, worst_mean
 from .filter_polyhedral import TINY, UNIT, box, contamination, slack, transport
 from .filter_smooth import burg, cressie_read, euclidean, kullback_leibler
 
 _SMOOTH = (KL.family, Burg.family, ChiSquare.family, CressieRead.family, L2.family)
+_OWN_MASS = (Scenarios.family, ModelCVaR.family, ModelVaR.family)
 _CHUNK = 2**18
 _LARGEST = 2.0**400
 """Size of values beyond which exact arithmetic is asked at once."""
@@ -70,7 +74,7 @@ def _rows(problem: RobustMDP, pairs: np.ndarray, x: np.ndarray, n: int, height: 
     chosen: Any = sets.parameter if len(sets.parameter) == 1 else sets.parameter[pairs]
     parameter = np.broadcast_to(chosen, (len(pairs), sets.parameter.shape[1]))
     below, above = _sigma(int(sets.family[0]), nominal, side * z, parameter, numbers)
-    mass = nominal.sum(axis=1) if int(sets.family[0]) != Scenarios.family else np.full(len(pairs), 1 + 1e-6)
+    mass = nominal.sum(axis=1) if int(sets.family[0]) not in _OWN_MASS else np.full(len(pairs), 1 + 1e-6)
     off = 8 * UNIT * mass * size + TINY
     below, above = (below, above) if side > 0 else (-above, -below)
     reward = nominal_model.reward[pairs]
@@ -81,10 +85,16 @@ def _rows(problem: RobustMDP, pairs: np.ndarray, x: np.ndarray, n: int, height: 
 
 
 def _sigma(family: int, nominal: np.ndarray, z: np.ndarray, parameter: np.ndarray, numbers: np.ndarray) -> Bounds:
-    if family == Scenarios.family:
+    if family in _OWN_MASS:
+        n = z.shape[1]
+        k = numbers.shape[1] if family == Scenarios.family else numbers.shape[1] * n // (n + 1)  # weights stand before rows
+        weights, numbers = numbers.reshape(len(numbers), -1)[:, :k], numbers[:, numbers.shape[1] - k :]
         values, sizes = (numbers * z[:, None, :]).sum(axis=2), (numbers * np.abs(z)[:, None, :]).sum(axis=2)
         off = slack(nominal.shape[1]) * sizes + TINY
-        return (values - off).min(axis=1), (values + off).min(axis=1)
+        if family == Scenarios.family:
+            return (values - off).min(axis=1), (values + off).min(axis=1)
+        low, high = (worst_mean if family == ModelCVaR.family else quantile)(weights, values, parameter[:, 0])
+        return low - off.max(axis=1), high + off.max(axis=1)
     floor = z.min(axis=1)
     span = z.max(axis=1) - floor
     d = np.clip((z - floor[:, None]) / np.where(span > 0, span, 1.0)[:, None], 0.0, 1.0)
@@ -132,4 +142,8 @@ def _bounds(family: int, nominal: np.ndarray, d: np.ndarray, parameter: np.ndarr
         return cressie_read(nominal, d, radius, parameter[:, 1])
     if family == L2.family:
         return euclidean(nominal, d, radius)
-    return np.full(len(d), -np.inf), np.full(len(d), np.inf)
+    mass = nominal.sum(axis=1)
+    if family == NestedVaR.family:
+        low, high = quantile(nominal, d, radius)
+        return mass * low * (1 - slack(nominal.shape[1])), mass * high * (1 + slack(nominal.shape[1]))
+    return np.zeros(len(d)), mass * (1 + slack(nominal.shape[1]))

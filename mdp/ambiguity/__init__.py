@@ -8,6 +8,9 @@ from .cressie_read import CressieRead
 from .euclidean import L2
 from .interval import CVaR, Interval, LInfinity
 from .kullback_leibler import KL
+from .model_risk import ModelCVaR, ModelVaR
+from .nested_var import NestedVaR
+from .polytope import Polytope
 from .s_rectangular import SRectangular, StateWorstCase
 from .scenarios import Scenarios
 from .total_variation import L1, TotalVariation
@@ -27,6 +30,10 @@ __all__ = [
     "CressieRead",
     "Interval",
     "LInfinity",
+    "ModelCVaR",
+    "ModelVaR",
+    "NestedVaR",
+    "Polytope",
     "SRectangular",
     "Scenarios",
     "StateWorstCase",

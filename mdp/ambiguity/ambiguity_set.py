@@ -60,6 +60,8 @@ class AmbiguitySet:
     """Whether p is zero wherever pbar is, whatever the support says."""
     contains_nominal: ClassVar[bool] = True
     """Whether the nominal row is always in the set."""
+    keeps_mass: ClassVar[bool] = True
+    """Whether every row of the set has the mass of the nominal one; else it is one of its own, one within the tolerance."""
 
     def __post_init__(self) -> None:
         if self.support not in ("nominal", "all"):

@@ -11,7 +11,7 @@ Kernels of an operator call these in their loop over rows; nothing is allocated.
 
 The optimistic side is -worst_row(-z). Costs a row: O(n) contamination; O(n + k log n) total variation, boxes, CVaR, where k
 entries change; O(n log n) weighted L1, chi-square; O(n) an iteration, some ten of them, for Kullback-Leibler, Burg,
-Cressie-Read and L2; O(n^2) and O(n) for each further edge used, Wasserstein.
+Cressie-Read and L2; O(n^2) and O(n) for each further edge used, Wasserstein; O(k n) for k scenarios, models or vertices.
 """
 
 import numba
@@ -25,16 +25,22 @@ from . import (
     euclidean,
     interval,
     kullback_leibler,
+    model_risk,
+    nested_var,
+    polytope,
     scenarios,
     total_variation,
     wasserstein,
     weighted_l1,
 )
-from .rounding import normal_form, total, widen
+from .rounding import SUM_ERROR, TINY, low_dot, normal_form, total, widen
 
 WORK = 6
 ORDER = 3
-SCENARIOS = scenarios.Scenarios.family
+OWN_ROWS = (scenarios.Scenarios.family, polytope.Polytope.family, model_risk.ModelCVaR.family, model_risk.ModelVaR.family)
+"""Families whose entries are rows, solved on z as it is."""
+
+_SCENARIOS, _POLYTOPE, _TAIL, _ = OWN_ROWS
 
 
 def workspace(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,6 +76,8 @@ def _solve(family, d, pbar, mass, parameter, entry, p, work, order):
         value, multiplier = cressie_read.solve(d, pbar, mass, parameter[0], parameter[1], p)
     elif family == 11:
         value, multiplier = burg.solve(d, pbar, mass, parameter[0], p)
+    elif family == 14:
+        value, multiplier = nested_var.solve(d, pbar, mass, parameter[0], p, order[0])
     else:
         return wasserstein.solve(d, pbar, entry, parameter[0], p, work[1:], order)
     return value, multiplier, 0.0, 0.0
@@ -105,20 +113,32 @@ def _bounds(family, multiplier, second, third, d, pbar, mass, parameter, entry, 
         return cressie_read.bounds(multiplier, d, pbar, mass, parameter[0], parameter[1], p, work[1])
     if family == 11:
         return burg.bounds(multiplier, d, pbar, mass, parameter[0], p, work[1])
+    if family == 14:
+        return low_dot(p, d), multiplier * (1 + 2 * SUM_ERROR) + TINY
     return wasserstein.bounds(multiplier, second, third, d, pbar, entry, parameter[0], work[1])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _dominated(family):
-    """Whether p vanishes where the nominal row does: CVaR, KL, chi-square, Cressie-Read."""
-    return family in (3, 7, 9, 10)
+    """Whether p vanishes where the nominal row does: CVaR, KL, chi-square, Cressie-Read, nested value at risk."""
+    return family in (3, 7, 9, 10, 14)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _own_rows(family, z, parameter, entry, p):
+    """`enclose_row` for the families of OWN_ROWS."""
+    if family == _SCENARIOS:
+        return scenarios.solve(z, entry, p)
+    if family == _POLYTOPE:
+        return polytope.solve(z, entry, p)
+    return model_risk.solve(family == _TAIL, z, entry, parameter[0], p)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def worst_row(family, z, pbar, parameter, entry, p, work, order):
     """p (n,) = a worst row; p.z."""
-    if family == SCENARIOS:
-        return scenarios.solve(z, entry, p)[1]
+    if family in OWN_ROWS:
+        return _own_rows(family, z, parameter, entry, p)[1]
     floor, span = normal_form(z, pbar, _dominated(family), work[0])
     mass = total(pbar)
     shifted = _solve(family, work[0], pbar, mass, parameter, entry, p, work, order)[0]
@@ -128,8 +148,8 @@ def worst_row(family, z, pbar, parameter, entry, p, work, order):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def enclose_row(family, z, pbar, parameter, entry, p, work, order):
     """p (n,) = a worst row; (lower, p.z, upper), lower <= sigma <= upper in exact arithmetic for z and pbar taken exactly."""
-    if family == SCENARIOS:
-        return scenarios.solve(z, entry, p)
+    if family in OWN_ROWS:
+        return _own_rows(family, z, parameter, entry, p)
     floor, span = normal_form(z, pbar, _dominated(family), work[0])
     d, mass = work[0], total(pbar)
     shifted, multiplier, second, third = _solve(family, d, pbar, mass, parameter, entry, p, work, order)

@@ -27,6 +27,7 @@ class Scenarios(AmbiguitySet):
 
     family: ClassVar[int] = 5
     contains_nominal: ClassVar[bool] = False
+    keeps_mass: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

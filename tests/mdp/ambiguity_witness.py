@@ -333,6 +333,44 @@ def define_scenarios(p, b, s):
     return [p == mixture @ s.rows, cp.sum(mixture) == 1]
 
 
+def polytope_at(strength, nominal, side, support):
+    """Contamination by at most the strength, and not too much of it on some entries: {p >= (1 - s) b, c.p <= c.b + s / 4}."""
+    n = len(nominal)
+    kept = -np.maximum(1 - strength, 0) * nominal
+    counted = np.random.default_rng(side).integers(0, 2, n).astype(float)
+    room = counted @ nominal + min(strength, 8.0) / 4 + 1e-15
+    return ambiguity.Polytope(np.vstack([-np.eye(n), counted]), np.append(kept, room))
+
+
+def exact_polytope(ambiguity_set, nominal, z):
+    """What is not kept goes to the least entry of those that count, while there is room, or of those that do not."""
+    kept = [-x for x in fractions(ambiguity_set.bound[:-1])]
+    counted = ambiguity_set.matrix[-1] > 0
+    rest = sum(nominal) - sum(kept)
+    room = Fraction(float(ambiguity_set.bound[-1])) - sum(x for x, c in zip(kept, counted, strict=True) if c)
+    inside, outside = ([v for v, c in zip(z, counted, strict=True) if c == side] for side in (True, False))
+    shares = {rest} if not outside else {Fraction(0)} if not inside else {Fraction(0), min(room, rest)}
+    assert rest >= 0
+    least = min(s * min(inside, default=0) + (rest - s) * min(outside, default=0) for s in shares)
+    return (sum(x * v for x, v in zip(kept, z, strict=True)) + least,) * 2
+
+
+def models_at(strength, nominal, side, support):
+    return ambiguity.ModelCVaR(np.eye(len(nominal)), nominal + 5e-13, max(1 / (1 + strength), 1e-15))
+
+
+def define_models(p, b, s):
+    mixture = cp.Variable(len(s.rows), nonneg=True)
+    return [p == mixture @ s.rows, cp.sum(mixture) == 1, mixture <= s.weights / (s.level * s.weights.sum())]
+
+
+def exact_models(ambiguity_set, nominal, z):
+    weights = fractions(ambiguity_set.weights)
+    worth = [sum(x * v for x, v in zip(fractions(row), z, strict=True)) for row in ambiguity_set.rows]
+    caps = [w / (Fraction(ambiguity_set.level) * sum(weights)) for w in weights]
+    return (box([Fraction(0)] * len(caps), caps, Fraction(1), worth),) * 2
+
+
 def order_of(side: int) -> float:
     return [1.5, 2.0, 3.0][side % 3]
 
@@ -409,6 +447,8 @@ SETS = [
         1.0,
     ),
     Registered("Scenarios", scenarios_at, define_scenarios, exact_scenarios, 1.0),
+    Registered("Polytope", polytope_at, lambda p, b, s: [s.matrix @ p <= s.bound], exact_polytope, 8.0),
+    Registered("ModelCVaR", models_at, define_models, exact_models, 1e15),
     Registered(
         "L2",
         lambda s, b, side, support: ambiguity.L2(s, support=support),

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ..mdp.ambiguity_witness import SETS
 
-FAMILIES = [registered for registered in SETS if registered.name not in ("Interval", "Scenarios", "WeightedL1", "Wasserstein")]
+ARRAYS = ("Interval", "Scenarios", "Polytope", "ModelCVaR", "WeightedL1", "Wasserstein")
+FAMILIES = [registered for registered in SETS if registered.name not in ARRAYS]
 every_set = pytest.mark.parametrize("registered", SETS, ids=lambda registered: registered.name)
 UNIT = 2.0**-52
 
@@ -29,8 +30,6 @@ def robust_mdps(draw, registered, criterion=None):
         model = model.replace(criterion=dataclasses.replace(criterion, minimize=model.criterion.minimize))
     rows = [model.probability[slice(*model.row_ptr[k : k + 2])] for k in range(model.n_pairs)]
     if registered.at(strength, np.ones(1), seed, "nominal").contains_nominal:  # such sets speak of positive entries alone
-        rows = [row[row > 0] for row in rows]
-    if registered.name not in ("Interval", "Scenarios"):  # their own rows say where nature may go
         rows = [row[row > 0] for row in rows]
     sets = [registered.at(strength, row, seed + k, "nominal") for k, row in enumerate(rows)]
     chosen = sets if sets else ambiguity.L1(0.1)
