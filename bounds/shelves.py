@@ -16,6 +16,8 @@ from . import (
     preference_falsehoods,
     rates,
     residual,
+    rlvr_group,
+    rlvr_steps,
     robust,
 )
 from .bound import Bound
@@ -32,6 +34,8 @@ CATALOGUE: tuple[Bound, ...] = (
     *average.CATALOGUE,
     *preference.CATALOGUE,
     *robust.CATALOGUE,
+    *rlvr_group.CATALOGUE,
+    *rlvr_steps.CATALOGUE,
 )
 """Every theorem."""
 
