@@ -6,6 +6,7 @@ from .errors import BanachError, FileFormatError, ModelError
 from .model import MDP
 from .operator import Operator
 from .preference import PreferenceGame, PreferenceOracle
+from .quotient import Partition, Quotient, quotient
 from .robust import RobustMDP
 from .simulate import Trajectories, returns, simulate
 from .time_varying import TimeVaryingMDP
@@ -22,13 +23,16 @@ __all__ = [
     "FiniteHorizon",
     "ModelError",
     "Operator",
+    "Partition",
     "PreferenceGame",
     "PreferenceOracle",
+    "Quotient",
     "RobustMDP",
     "TimeVaryingMDP",
     "TokenProblem",
     "TotalReward",
     "Trajectories",
+    "quotient",
     "returns",
     "simulate",
 ]

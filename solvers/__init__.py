@@ -2,6 +2,9 @@
 
 from .anderson import Anderson
 from .backward_induction import BackwardInduction
+from .bisimulation import coarsest_bisimulation
+from .bisimulation_proof import Stability, stability
+from .bisimulation_tree import SplittingTree, check_splitting_tree, distinguish, splitting_tree
 from .blackwell import BlackwellOptimum, blackwell
 from .bradley_terry import RewardFit, bradley_terry
 from .certificate import Certificate
@@ -65,6 +68,8 @@ __all__ = [
     "RobustPolicyIteration",
     "Solution",
     "SolveError",
+    "SplittingTree",
+    "Stability",
     "Topological",
     "Trace",
     "ValueIteration",
@@ -73,6 +78,9 @@ __all__ = [
     "blackwell",
     "bradley_terry",
     "check",
+    "check_splitting_tree",
+    "coarsest_bisimulation",
+    "distinguish",
     "duality_gap",
     "exact_policies",
     "exact_value",
@@ -84,4 +92,6 @@ __all__ = [
     "regularised_nash",
     "regularised_optimum",
     "solve",
+    "splitting_tree",
+    "stability",
 ]
