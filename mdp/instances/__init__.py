@@ -23,6 +23,7 @@ from .instance import Instance, Published
 from .inventories import inventory, lost_sales, setup_inventory
 from .lot_sizing import wagner_whitin
 from .maintenance import forest, machine_replacement
+from .outcomes import backlog_inventory, machine_ten, population, with_outcomes
 from .protocols import consensus_coin, herman, knuth_yao_die, zeroconf
 from .queues import admission, queue
 
@@ -31,6 +32,7 @@ __all__ = [
     "Instance",
     "Published",
     "admission",
+    "backlog_inventory",
     "blackwell",
     "combination_lock",
     "consensus_coin",
@@ -48,9 +50,11 @@ __all__ = [
     "knuth_yao_die",
     "lost_sales",
     "machine_replacement",
+    "machine_ten",
     "make",
     "multichain_gamble",
     "parse",
+    "population",
     "puterman_two_state",
     "queue",
     "random_ice",
@@ -64,5 +68,6 @@ __all__ = [
     "stay_or_move",
     "tied_actions",
     "wagner_whitin",
+    "with_outcomes",
     "zeroconf",
 ]
