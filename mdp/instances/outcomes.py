@@ -43,8 +43,8 @@ def machine_ten(discount: float = 0.9) -> MDP:
     """A machine that wears out, with a short repair and a long one; ten states.
 
     In states 0..6 action 0 runs on: one level of wear with probability 0.8; action 1 repairs: 0.6 the short repair, 0.1 the
-    long one, 0.3 wears on. State 7 is broken: action 0 stays, action 1 repairs, or stays with probability 0.3. In state 8 action
-    0 stays and action 1 moves on to the short repair with probability 0.6; from state 9 action 0 leads to state 0 with
+    long one, 0.3 wears on. State 7 is broken: action 0 stays, action 1 repairs, or stays with probability 0.3. In state 8
+    action 0 stays and action 1 moves on to the short repair with probability 0.6; from state 9 action 0 leads to state 0 with
     probability 0.8, and action 1 stays. Starts new.
     discount: in [0, 1).
     Raises ModelError for parameters out of range.
