@@ -18,19 +18,18 @@ from banach.mdp.storage import atomic_file
 
 from . import machine, report
 from .bandwidth import triad
-from .families import FAMILIES, Row
-from .row import write_json
+from .families import BY_NAME_ONLY, FAMILIES, Row
+from .storage import write_json
 
 _HERE = Path(__file__).parent
-_BY_NAME_ONLY = "large"
-_TIMEOUT = {"large": 900.0}
+_TIMEOUT = {"large": 900.0, "robust_large": 900.0, "intervals": 600.0}
 _USUAL_TIMEOUT = 180.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the families; 0 when every row was measured, 1 when one failed."""
     options = _parser().parse_args(arguments)
-    families = options.families or [name for name in FAMILIES if name != _BY_NAME_ONLY]
+    families = options.families or [name for name in FAMILIES if name not in BY_NAME_ONLY]
     options.out.mkdir(parents=True, exist_ok=True)
     said = ["python -m benchmarks", *options.families, f"--repeat {options.repeat}", *(["--quick"] if options.quick else [])]
     description = machine.description()
@@ -98,14 +97,14 @@ def _measure(family: str, row: Row, repeat: int) -> dict[str, Any]:
         found = json.loads(out.read_text()) if out.exists() else {"spelling": row.spelling}
     if trouble is not None:
         found.setdefault("failure", trouble + (f" ({said[-1]})" if said else ""))
-    found |= {"mixes": row.mixes, "local": row.local, "total_seconds": time.perf_counter() - began}
+    found |= {"kind": row.kind, "mixes": row.mixes, "local": row.local, "total_seconds": time.perf_counter() - began}
     print(f"{found['total_seconds']:.0f} s {found.get('failure', '')}", file=sys.stderr, flush=True)
     return found
 
 
 def _run(row: Row, repeat: int, out: Path, timeout: float) -> tuple[list[str], str | None]:
     """Lines that the process wrote to stderr, and what went wrong."""
-    specification = json.dumps({"spelling": row.spelling, "peers": row.peers, "repeat": repeat})
+    specification = json.dumps({"kind": row.kind, "spelling": row.spelling, "peers": row.peers, "repeat": repeat})
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.row", specification, str(out)], cwd=_HERE.parent,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

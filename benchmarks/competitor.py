@@ -29,8 +29,10 @@ class Competitor:
     name: library:method.
     build: puts the model into the solver's own form and returns what solves it. Timed apart.
     fresh: build again before every repetition, because the solver keeps something of an earlier solve.
+    updates: how many like problems one solve solves, one after the other; seconds are those of one.
     """
 
     name: str
     build: Callable[[], Callable[[], Result]]
     fresh: bool = False
+    updates: int = 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .peers.updates import METHODS
+
 _QUANTECON = ("quantecon:mpi20", "quantecon:mpi100")
 _STORM = ("storm:native", "storm:default", "storm:ovi", "storm:ii")
 _ALL = (*_QUANTECON, "mdpsolver:mpi", *_STORM)
@@ -18,12 +20,14 @@ class Row:
     peers: library:method of each; those that do not take such a model are left out.
     mixes: fast-mixing, so that the target against certified peers holds.
     local: successors are near their state in memory, so that a sweep should be near the bandwidth's floor.
+    kind: "model"; "updates" of single robust states, see `benchmarks.updates`; "robust" models, see `benchmarks.robust`.
     """
 
     spelling: str
     peers: tuple[str, ...] = _ALL
     mixes: bool = False
     local: bool = False
+    kind: str = "model"
 
 
 def _garnet(states: int, discount: float, peers: tuple[str, ...] = _ALL) -> Row:
@@ -42,6 +46,14 @@ def _inventory(states: int, demand: int, discount: float) -> str:
     """Money in hundreds, so that 1e-6 means about the same as in the other families."""
     money = "price=0.02,unit=0.01,setup=0.2,holding=0.0002"
     return f"inventory:states={states},demand={demand},{money},discount={discount}"
+
+
+def _updates(distance: str, successors: int, rewards: str) -> Row:
+    return Row(f"{distance}:successors={successors},rewards={rewards}", METHODS[distance], kind="updates")
+
+
+def _intervals(nominal: str, *peers: str) -> Row:
+    return Row(f"intervals:{nominal}", peers, kind="robust")
 
 
 _DISCOUNTS = (0.95, 0.99, 0.999)
@@ -78,9 +90,31 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
     "frozen_lake": (Row("random_ice:side=100,discount=0.99", _ALL, local=True),),
     "forest": (Row("forest:states=10000,discount=0.99", _ALL, mixes=True, local=True),),
     "taxi": (Row("taxi:discount=0.99", _ALL),),
+    "robust_updates": tuple(
+        _updates(distance, successors, rewards)
+        for distance in METHODS
+        for rewards in ("pairs", "transitions")
+        for successors in (50, 100, 200, 500)
+    ),
+    "intervals": (
+        _intervals("garnet:states=10000,actions=5,successors=5,discount=0.95", "storm"),
+        _intervals("garnet:states=10000,actions=5,successors=5,discount=0.99", "storm"),
+        _intervals("gridworld:side=105,walls=0.1,discount=0.99", "storm"),
+        _intervals("garnet:states=100000,actions=5,successors=5,discount=0.95", "storm"),
+        _intervals("gridworld:side=333,walls=0.1,discount=0.99", "storm"),
+        _intervals("garnet:states=1000000,actions=2,successors=3,discount=0.95", "storm"),
+    ),
+    "robust_large": (
+        Row("l1=0.2:garnet:states=1000000,actions=5,successors=5,discount=0.95", kind="robust"),
+        Row("l1=0.2:garnet:states=1000000,actions=5,successors=5,discount=0.99", kind="robust"),
+        Row("l1=0.2:gridworld:side=1054,walls=0.1,discount=0.99", kind="robust"),
+    ),
     "large": (
         Row("garnet:states=10000000,actions=2,successors=4,discount=0.99", ()),
         Row("gridworld:side=2582,discount=0.99", (), local=True),
     ),
 }
-"""Name -> rows, small ones first. `large` runs only when it is named."""
+"""Name -> rows, small ones first."""
+
+BY_NAME_ONLY = ("large", "robust_large")
+"""Families that run only when they are named: they take minutes, and gigabytes."""

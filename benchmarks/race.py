@@ -29,7 +29,7 @@ _PATIENCE = 30.0
 
 @dataclass
 class Record:
-    """What one competitor did: seconds and processor seconds of each solve, and the worst of its answers."""
+    """What one competitor did: seconds and processor seconds of each solve or update, and the worst of its answers."""
 
     name: str
     build_seconds: float | None = None
@@ -122,8 +122,8 @@ def _turn(
         gc.collect()
         began, processor = time.perf_counter(), time.process_time()
         result = solver()
-        record.seconds.append(time.perf_counter() - began)
-        record.processor.append(time.process_time() - processor)
+        record.seconds.append((time.perf_counter() - began) / competitor.updates)
+        record.processor.append((time.process_time() - processor) / competitor.updates)
     except (Exception, SystemExit) as fault:  # a competitor may raise what it likes, and the others go on
         record.failure, record.verdict = f"{type(fault).__name__}: {fault}".splitlines()[0][:200], "failed"
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from . import report_robust
+from .cells import count, fastest, lead, named, number, of, seconds, table, times
 from .ours import NAME
 
 FASTER = 2.5
@@ -36,27 +38,28 @@ Written by `python -m benchmarks`; it replaces the families that it runs and kee
 
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
     """The whole report of the families' results."""
-    rows = [(run, row) for run in runs for row in run["rows"]]
+    rows = [(run, row) for run in runs for row in run["rows"] if row.get("kind", "model") == "model"]
     parts = [
         _HEAD,
         _machine(runs),
         "## The race\n\nSeconds (processor seconds); ratio: how many times as long as ours the fastest peer takes.\n",
-        _table(
+        table(
             "instance|states|transitions|ours|fastest correct peer|ratio|fastest certified peer|ratio",
             (_race(row) for _, row in rows),
         ),
         "## Our own time and memory\n\nCertificate: its share of the solve. Sweep: one Bellman sweep over all actions; floor: "
         "its bytes at the measured bandwidth, which a sweep that a cache serves may undercut. Memory: peak over an idle "
         "process, in the model's own arrays plus eight vectors, for models of 8 MB and more.\n",
-        _table(
+        table(
             "instance|threads|method|passes|certificate|sweep ms|floor ms|ratio|peak memory|peak RSS GB",
             (_inside(run, row) for run, row in rows),
         ),
         _targets(rows),
+        *report_robust.sections(runs),
         "## Every competitor\n",
-        _table(
+        table(
             "instance|competitor|verdict|solve s|fastest s|processor s|build s|error|width of bounds",
-            (line for _, row in rows for line in _everybody(row)),
+            (line for run in runs for row in run["rows"] for line in _everybody(row)),
         ),
     ]
     return "\n".join(parts)
@@ -85,19 +88,19 @@ def _machine(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _race(row: dict[str, Any]) -> list[str]:
-    ours, peer, certified = _of(row, NAME), _fastest(row, ("correct", "certified")), _fastest(row, ("certified",))
-    ratio, certified_ratio = _ratio(peer, ours), _ratio(certified, ours)
+    ours, peer, certified = of(row, NAME), fastest(row, NAME, ("correct", "certified")), fastest(row, NAME, ("certified",))
+    ratio, certified_ratio = lead(peer, ours), lead(certified, ours)
     missed = _large(row) and ratio is not None and ratio < FASTER
     missed_certified = _large(row) and row.get("mixes") and certified_ratio is not None and certified_ratio < FASTER_CERTIFIED
     return [
         row["spelling"],
-        _count(row.get("states")),
-        _count(row.get("transitions")),
-        row.get("failure") or _seconds(ours),
-        _named(peer),
-        _times(ratio) + (f" (target {FASTER})" if missed else ""),
-        _named(certified),
-        _times(certified_ratio) + (f" (target {FASTER_CERTIFIED:.0f})" if missed_certified else ""),
+        count(row.get("states")),
+        count(row.get("transitions")),
+        row.get("failure") or seconds(ours),
+        named(peer),
+        times(ratio) + (f" (target {FASTER})" if missed else ""),
+        named(certified),
+        times(certified_ratio) + (f" (target {FASTER_CERTIFIED:.0f})" if missed_certified else ""),
     ]
 
 
@@ -125,9 +128,9 @@ def _targets(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
         if "failure" in row:
             missed.append(f"- {row['spelling']}: {row['failure']}")
             continue
-        ours, floor, sweep = _of(row, NAME), _floor(run, row), row.get("sweep_seconds")
-        ratio = _ratio(_fastest(row, ("correct", "certified")), ours)
-        certified_ratio, share, memory = _ratio(_fastest(row, ("certified",)), ours), _share(row), _memory(row)
+        ours, floor, sweep = of(row, NAME), _floor(run, row), row.get("sweep_seconds")
+        ratio = lead(fastest(row, NAME, ("correct", "certified")), ours)
+        certified_ratio, share, memory = lead(fastest(row, NAME, ("certified",)), ours), _share(row), _memory(row)
         if ours is not None and ours["verdict"] != "certified":
             missed.append(f"- {row['spelling']}: our own answer is {ours['verdict']}")
         if not _large(row):
@@ -158,31 +161,18 @@ def _targets(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 def _everybody(row: dict[str, Any]) -> Iterator[list[str]]:
     for record in row.get("competitors", []):
-        seconds = record["seconds"]
+        taken = record["seconds"]
         yield [
             row["spelling"],
             record["name"],
             record["failure"] or record["verdict"],
-            _number(record["median_seconds"]),
-            _number(min(seconds)) if seconds else "",
-            _number(record["median_processor"]),
-            _number(record["build_seconds"]),
+            number(record["median_seconds"]),
+            number(min(taken)) if taken else "",
+            number(record["median_processor"]),
+            number(record["build_seconds"]),
             "" if record["error"] is None else f"{record['error']:.1e}",
             "" if record["width"] is None else f"{record['width']:.1e}",
         ]
-
-
-def _of(row: dict[str, Any], name: str) -> dict[str, Any] | None:
-    return next((r for r in row.get("competitors", []) if r["name"] == name and r["median_seconds"] is not None), None)
-
-
-def _fastest(row: dict[str, Any], verdicts: tuple[str, ...]) -> dict[str, Any] | None:
-    peers = [r for r in row.get("competitors", []) if r["name"] != NAME and r["verdict"] in verdicts and r["seconds"]]
-    return min(peers, key=lambda r: r["median_seconds"], default=None)
-
-
-def _ratio(peer: dict[str, Any] | None, ours: dict[str, Any] | None) -> float | None:
-    return None if peer is None or ours is None else peer["median_seconds"] / ours["median_seconds"]
 
 
 def _large(row: dict[str, Any]) -> bool:
@@ -200,32 +190,3 @@ def _floor(run: dict[str, Any], row: dict[str, Any]) -> float | None:
 def _memory(row: dict[str, Any]) -> float | None:
     own = row.get("own_bytes", 0)
     return row["peak_bytes"] / own if own >= _MEASURABLE else None
-
-
-def _seconds(record: dict[str, Any] | None) -> str:
-    if record is None:
-        return ""
-    processor = f" ({_number(record['median_processor'])})" if record["median_processor"] is not None else ""
-    return _number(record["median_seconds"]) + processor
-
-
-def _named(record: dict[str, Any] | None) -> str:
-    return "none" if record is None else f"{record['name']} {_seconds(record)}"
-
-
-def _number(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.3g}"
-
-
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.3g}"
-
-
-def _count(count: int | None) -> str:
-    return "" if count is None else f"{count:,}".replace(",", " ")
-
-
-def _table(head: str, lines: Iterator[list[str]]) -> str:
-    columns = head.split("|")
-    body = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
-    return "\n".join(["| " + " | ".join(columns) + " |", "|" + "-|" * len(columns), *body]) + "\n"

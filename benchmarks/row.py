@@ -1,7 +1,7 @@
 """One row of the comparison, in a process of its own: `python -m benchmarks.row SPECIFICATION OUT`.
 
-SPECIFICATION is JSON with spelling, peers and repeat. OUT is written anew after every step, so that what was measured before
-a crash or a timeout is not lost.
+SPECIFICATION is JSON with kind, spelling, peers and repeat. OUT is written anew after every step, so that what was measured
+before a crash or a timeout is not lost.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from banach.mdp import MDP
-from banach.mdp.storage import atomic_file
 from banach.solvers import solve
 
-from . import models, ours
+from . import models, ours, robust, updates
 from .competitor import WIDTH
 from .peers import competitors
 from .race import Record, race, reference
+from .storage import write_json
 
 _LONG = 20.0
 """Seconds of a first solve after which it stands for all repetitions, where nobody else runs."""
@@ -29,7 +29,7 @@ _WARM = 20_000_000
 _SMALL = ("garnet:states=50", "ssp_grid:side=5", "queue:capacity=4,discount=0.9")
 
 
-def run(spelling: str, peers: list[str], repeat: int, out: Path) -> None:
+def run_model(spelling: str, peers: list[str], repeat: int, out: Path) -> None:
     """Measure the row and write it to `out` as JSON."""
     found: dict[str, Any] = {"spelling": spelling}
 
@@ -90,13 +90,9 @@ def _line(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    with atomic_file(path) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
-
-
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     specification = json.loads(sys.argv[1])
+    runs = {"model": run_model, "updates": updates.run, "robust": robust.run}
+    run = runs[specification["kind"]]
     run(specification["spelling"], specification["peers"], specification["repeat"], Path(sys.argv[2]))
