@@ -1,0 +1,208 @@
+# ruff: noqa: N815 - names carry their shapes
+r"""A policy: a causal language model, read through the two things that training needs of it.
+
+Hidden states. With prompts x_g and answers y_i of the groups g(i), what predicts y_{i,t} is the last hidden state at y_{i,t-1},
+for t = 0 that of the prompt. The keys and values of a prompt are the same for all answers of its group, so the prompt passes
+through the model once a group and not once an answer, and its cache is indexed by g(i). Indexing is differentiable, so this is
+the gradient too: that of a key adds up over the group before it passes back through the prompt.
+
+Log-probabilities. The head turns hidden states into log-probability, entropy and top mass of each token (`cuda.head`); the
+table of logits, answers x positions x vocabulary, is never held.
+
+Temperature tau belongs to the policy: pi(. | s) = softmax(z(s) / tau), sampled and trained alike.
+
+Shape suffixes: G prompts, P prompt positions, B answers, T answer positions, D hidden width, V vocabulary, N policy tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...cuda.head import HeadValues, linear_log_prob
+from .errors import PolicyError
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Prompts of a batch, padded on the left, so that all end in the last column.
+
+    token_GP: (G, P), int64. real_GP: (G, P), bool, false on padding.
+    """
+
+    token_GP: Tensor
+    real_GP: Tensor
+
+    @classmethod
+    def of(cls, tokens: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu") -> Prompts:
+        """From lists of tokens. Raises PolicyError for an empty prompt."""
+        for i, prompt in enumerate(tokens):
+            if not len(prompt):
+                raise PolicyError(f"prompt {i} is empty, and nothing predicts its first token; begin it with one token")
+        width = max(map(len, tokens))
+        token_GP = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in tokens], device=device)
+        length_G = torch.tensor([len(prompt) for prompt in tokens], device=device)
+        return cls(token_GP, torch.arange(width, device=device) >= width - length_G[:, None])
+
+    def select(self, index_G: Tensor) -> Prompts:
+        """Some of the prompts, by an index of any number of them; columns that are padding in all of them fall away."""
+        real_GP = self.real_GP[index_G]
+        first = int(real_GP.any(0).to(torch.int8).argmax())
+        return Prompts(self.token_GP[index_G][:, first:], real_GP[:, first:])
+
+
+@dataclass(eq=False)
+class Policy:
+    """A causal language model of Hugging Face's (`transformers`). Raises PolicyError if its logits are not a linear map of
+    its last hidden states, which the head assumes.
+
+    model: the model; it is put in evaluation mode, so that sampling and training see one function.
+    tokenizer: its tokenizer.
+    name: how messages and checkpoints call it.
+    adapter: the peft model around it, where there is one.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    name: str = "policy"
+    adapter: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            token_BT = torch.arange(3, device=self.device)[None] % self.vocabulary
+            wanted = self.model(input_ids=token_BT).logits
+            weight_VD, last_BTD = self._head(self.body(input_ids=token_BT).last_hidden_state)
+            found = last_BTD @ weight_VD.T
+        if not torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-3 + 1e-2 * float(wanted.abs().max())):
+            raise PolicyError(
+                f"{type(self.model).__name__} does more to its last hidden states than a linear map (a cap or a scale of the "
+                "logits); its log-probabilities would be others than the head's"
+            )
+
+    @property
+    def body(self) -> nn.Module:
+        """The transformer below the head."""
+        return self.model.base_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the head."""
+        return self.model.get_output_embeddings().weight.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Of the hidden states."""
+        return self.model.get_output_embeddings().weight.shape[1]
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that carry a gradient, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def copy(self) -> Policy:
+        """The same function, without gradient, that stays as it is."""
+        frozen = copy.copy(self)
+        frozen.model = copy.deepcopy(self.model).requires_grad_(False)
+        frozen.adapter = None
+        return frozen
+
+    def prefill(self, prompts: Prompts) -> tuple[Any, Tensor]:
+        """The prompts' cache, and the hidden states that predict the first token of an answer, (G, D)."""
+        position_GP = (prompts.real_GP.cumsum(1) - 1).clamp(min=0)
+        out = self.body(
+            input_ids=prompts.token_GP,
+            attention_mask=prompts.real_GP.long(),
+            use_cache=True,
+            **self._positions(position_GP),
+        )
+        return out.past_key_values, out.last_hidden_state[:, -1]
+
+    def extend(self, cache: Any, token_BT: Tensor, real_BS: Tensor, position_BT: Tensor) -> Tensor:
+        """Hidden states (B, T, D) at further tokens (B, T); the cache grows by them.
+
+        real_BS: (B, S), bool, over what the cache holds and the new tokens. position_BT: (B, T), places in the sequence.
+        """
+        out = self.body(
+            input_ids=token_BT,
+            attention_mask=real_BS.long(),
+            past_key_values=cache,
+            use_cache=True,
+            **self._positions(position_BT),
+        )
+        return out.last_hidden_state
+
+    def hidden_states(self, prompts: Prompts, group_B: Tensor, token_BT: Tensor, real_BT: Tensor) -> Tensor:
+        """What predicts each token of the answers, (B, T, D), differentiable.
+
+        group_B: (B,), int64, the row of `prompts` that each answer continues. token_BT, real_BT: (B, T), the answers, padded
+        on the right, and where they are no padding.
+        """
+        position_BT = prompts.real_GP.sum(1)[group_B, None] + torch.arange(token_BT.shape[1], device=token_BT.device)
+        real_BS = torch.cat([prompts.real_GP[group_B], real_BT], 1)[:, :-1]
+        cache, last_GD = self.prefill(prompts)
+        if not shareable(cache):
+            return self._hidden_unshared(prompts, group_B, token_BT, real_BS)
+        first_B1D = last_GD[group_B, None]
+        if token_BT.shape[1] == 1:
+            return first_B1D
+        rest_BTD = self.extend(indexed(cache, group_B), token_BT[:, :-1], real_BS, position_BT[:, :-1])
+        return torch.cat([first_B1D, rest_BTD], 1)
+
+    def head(
+        self, hidden_ND: Tensor, token_N: Tensor, *, temperature: float = 1.0, entropy: bool = True, top: int = 0
+    ) -> HeadValues:
+        """Log-probability, entropy and top mass of tokens (N,) predicted by hidden states (N, D)."""
+        weight_VD, hidden_ND = self._head(hidden_ND)
+        return linear_log_prob(hidden_ND, weight_VD, token_N, temperature=temperature, entropy=entropy, top=top)
+
+    def logits(self, hidden_BD: Tensor) -> Tensor:
+        """Logits (B, V) in float32 at hidden states (B, D), for sampling."""
+        weight_VD, hidden_BD = self._head(hidden_BD)
+        return (hidden_BD @ weight_VD.T).float() if hidden_BD.dtype != torch.float64 else hidden_BD @ weight_VD.T
+
+    def _head(self, hidden_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and hidden states of one type; a bias of the head is one more column of both."""
+        head = self.model.get_output_embeddings()
+        weight_VD = head.weight.to(hidden_ND.dtype)
+        bias_V = getattr(head, "bias", None)
+        if bias_V is None:
+            return weight_VD, hidden_ND
+        one_N1 = torch.ones_like(hidden_ND[..., :1])
+        return torch.cat([weight_VD, bias_V.to(hidden_ND.dtype)[:, None]], 1), torch.cat([hidden_ND, one_N1], -1)
+
+    def _positions(self, position_BT: Tensor) -> dict[str, Tensor]:
+        """Position ids, for bodies that take them."""
+        return {"position_ids": position_BT} if "position_ids" in inspect.signature(self.body.forward).parameters else {}
+
+    def _hidden_unshared(self, prompts: Prompts, group_B: Tensor, token_BT: Tensor, real_BS: Tensor) -> Tensor:
+        """As `hidden_states`, each prompt computed once an answer: for caches that cannot be indexed (sliding windows)."""
+        token_BS = torch.cat([prompts.token_GP[group_B], token_BT], 1)[:, :-1]
+        position_BS = (real_BS.cumsum(1) - 1).clamp(min=0)
+        out = self.body(input_ids=token_BS, attention_mask=real_BS.long(), use_cache=False, **self._positions(position_BS))
+        return out.last_hidden_state[:, prompts.token_GP.shape[1] - 1 :]
+
+
+def shareable(cache: Any) -> bool:
+    """Whether a cache holds all keys and values of all layers, and nothing else, so that its rows can be indexed."""
+    return all(type(layer).__name__ == "DynamicLayer" for layer in getattr(cache, "layers", [None]))
+
+
+def indexed(cache: Any, row_B: Tensor) -> Any:
+    """The cache of some rows (any number of them, with repetition), differentiable; the given one stays as it is."""
+    picked = copy.copy(cache)
+    picked.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in picked.layers:
+        layer.keys, layer.values = layer.keys[row_B], layer.values[row_B]
+    return picked
