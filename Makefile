@@ -11,7 +11,7 @@ verify: $(CORE)
 	$(BIN)/banach verify --html report.html
 
 test: $(SETUP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 experiments: $(SETUP)
 	$(BIN)/python -m pytest -m slow

@@ -60,7 +60,11 @@ def test_every_positive_real_number_is_an_eps(eps):
     assert solve(garnet(), eps=eps).certificate.width <= eps
 
 
-@pytest.mark.parametrize("method", ["value iteration", 3, object(), BackwardInduction(), lambda: None], ids=repr)
+@pytest.mark.parametrize(
+    "method",
+    ["value iteration", 3, object(), BackwardInduction(), lambda: None],
+    ids=["a string", "a number", "an object", "another criterion's method", "a function"],
+)
 def test_what_is_no_method_for_the_criterion_is_refused_by_name(tmp_path, method):
     with pytest.raises(SolveError, match="does not solve discounted problems; use "):
         solve(garnet(), method, checkpoint=tmp_path / "c")
