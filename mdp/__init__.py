@@ -3,6 +3,7 @@
 from .constrained import ConstrainedMDP
 from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from .errors import BanachError, FileFormatError, ModelError
+from .linear_robust import LinearRobustMDP
 from .model import MDP
 from .operator import Operator
 from .preference import PreferenceGame, PreferenceOracle
@@ -21,6 +22,7 @@ __all__ = [
     "Discounted",
     "FileFormatError",
     "FiniteHorizon",
+    "LinearRobustMDP",
     "ModelError",
     "Operator",
     "Partition",

@@ -16,6 +16,8 @@ AverageReward   witness vectors h, k: upper >= P_a upper and upper + h >= r_a + 
                 lower <= P_p lower, lower + k <= r_p + P_p k. Summing K steps and dividing by K gives
                 lower <= gain of p <= best gain <= upper, whatever the chain structure.
 
+Linear robust   see `banach.solvers.check_linear_robust`.
+
 Constrained     see `banach.solvers.check_constrained`; robust problems, `banach.solvers.check_robust`.
 """
 
@@ -28,11 +30,13 @@ import numpy as np
 
 from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
+from ..mdp.linear_robust import LinearRobustMDP
 from ..mdp.model import MDP
 from ..mdp.robust import RobustMDP
 from ..mdp.time_varying import TimeVaryingMDP
 from .certificate import Certificate
 from .check_constrained import check_constrained
+from .check_linear_robust import check_linear_robust
 from .check_robust import check_robust
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
@@ -69,6 +73,10 @@ def check(problem: Problem, certificate: Certificate) -> Verdict:
     if problem.criterion.minimize:
         lower, upper = np.asarray(-upper), np.asarray(-lower)
         witness = dict(_turned_round(name, vector) for name, vector in witness.items())
+    if isinstance(maximal, LinearRobustMDP):
+        claim = Certificate(lower, upper, certificate.policy, maximal.fingerprint, witness)
+        rows, exact = check_linear_robust(maximal, claim)
+        return Verdict(certificate.width, rows, exact)
     if isinstance(maximal, ConstrainedMDP | RobustMDP):
         claim = Certificate(lower, upper, certificate.policy, maximal.fingerprint, witness)
         rows, exact = check_robust(maximal, claim) if isinstance(maximal, RobustMDP) else check_constrained(maximal, claim)

@@ -46,7 +46,7 @@ def solve(
 ) -> Solution:
     """Solve a decision problem and prove the answer.
 
-    problem: an `MDP`, a `TimeVaryingMDP`, a `ConstrainedMDP` or a `RobustMDP`.
+    problem: an `MDP`, a `TimeVaryingMDP`, a `ConstrainedMDP`, a `RobustMDP` or a `LinearRobustMDP`.
     method: a method of this package, or None for a good one.
     eps: > 0; the returned bracket is rigorous, rounding included, and nowhere wider.
     start: first vector, shape (n_states,), where the method uses one.
