@@ -106,20 +106,21 @@ class Quotient:
         """
         if policy.dtype.kind == "f":
             lifted = np.zeros(self.original.n_pairs)
-            lifted[self._first_pairs] = policy[self._quotient_pair[self._first_pairs]]
+            lifted[self._first_pairs] = policy[self.quotient_pair[self._first_pairs]]
             return lifted
-        return np.ascontiguousarray(np.apply_along_axis(self._lift_actions, -1, policy), dtype=np.int32)
+        lifted = [self._lift_actions(stage) for stage in policy.reshape(-1, self.model.n_states)]
+        return np.array(lifted, dtype=np.int32).reshape((*policy.shape[:-1], self.original.n_states))
 
     def _lift_actions(self, policy: np.ndarray) -> np.ndarray:
         original, lifted = self.original, np.full(self.original.n_states, -1, dtype=np.int32)
         chosen = (self.model.state_ptr[:-1] + policy)[self.partition.states[original.pair_state]]
-        pairs = self._first_pairs[chosen[self._first_pairs] == self._quotient_pair[self._first_pairs]]
+        pairs = self._first_pairs[chosen[self._first_pairs] == self.quotient_pair[self._first_pairs]]
         lifted[original.pair_state[pairs]] = pairs - original.state_ptr[original.pair_state[pairs]]
         return lifted
 
     @cached_property
-    def _quotient_pair(self) -> np.ndarray:
-        """The pair of the merged problem that each pair of the original belongs to, int64 (original.n_pairs,)."""
+    def quotient_pair(self) -> np.ndarray:
+        """The pair of the merged problem that each pair of the original belongs to, int64, shape (original.n_pairs,)."""
         key = self.model.pair_state.astype(np.int64) * self._n_pair_classes + self.pair_class
         order = np.argsort(key)
         return order[np.searchsorted(key, self._keys, sorter=order)]
@@ -185,7 +186,7 @@ def first_of_each(model: MDP, partition: Partition) -> np.ndarray:
 
 
 def _named(names: Sequence[str] | None, chosen: np.ndarray) -> list[str] | None:
-    return None if names is None else [names[i] for i in chosen.tolist()]
+    return None if names is None else [names[int(i)] for i in chosen]
 
 
 def _selection(model: MDP, chosen: np.ndarray) -> scipy.sparse.csr_array:

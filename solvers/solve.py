@@ -14,6 +14,7 @@ import numpy as np
 
 from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
+from ..mdp.model import MDP
 from .average_reward import solve_average_reward
 from .certificate import Certificate
 from .constrained import solve_constrained
@@ -21,6 +22,7 @@ from .discounted import solve_discounted
 from .errors import Infeasible, SolveError
 from .finite_horizon import solve_finite_horizon
 from .problem import Problem
+from .reduction import require_reducible, solve_reduced
 from .solution import Solution, Trace
 from .total_reward import solve_total_reward
 from .watch import Watch
@@ -43,6 +45,7 @@ def solve(
     start: np.ndarray | None = None,
     report: Callable[[float, float], None] | None = None,
     checkpoint: str | Path | None = None,
+    reduce: float | None = None,
 ) -> Solution:
     """Solve a decision problem and prove the answer.
 
@@ -53,6 +56,9 @@ def solve(
     report: called with (sweeps, bracket width) at each outer iteration.
     checkpoint: file that keeps the latest vector, rewritten every 30 seconds and when the solve is interrupted or gives up; a
         solve of the same problem that finds it goes on from there.
+    reduce: solve a quotient first, and prove its answer for the problem as given: 0 merges states that no experiment tells
+        apart; a greater number those whose rewards and chances differ by as much, and the bracket is then as wide as that
+        makes it, eps or more. See `banach.solvers.reduction`.
     Raises SolveError for an impossible request, FileFormatError for a checkpoint that is damaged or another problem's,
     InfiniteValue, Infeasible with its proof, and NotConverged, which says what was reached.
     """
@@ -63,6 +69,10 @@ def solve(
     route = _ROUTES.get(type(problem)) or _ROUTES.get(type(getattr(problem, "criterion", None)))
     if route is None:
         raise SolveError(f"{type(problem).__name__} is no decision problem that solve knows; give an MDP")
+    if reduce is not None:
+        require_reducible(problem, reduce)
+        if checkpoint is not None:
+            raise SolveError("a checkpoint keeps vectors of the problem, reduce works on a quotient; give one of the two")
     began = time.perf_counter()
     minimize = problem.criterion.minimize
     maximal = problem.negated() if minimize else problem
@@ -72,7 +82,10 @@ def solve(
         watch = Watch(report, Path(checkpoint), maximal.fingerprint)
         first = watch.resume(maximal.terminal_value.copy() if first is None else first)
     try:
-        answer = route(maximal, method, float(eps), first, watch)
+        if reduce is not None and isinstance(maximal, MDP):
+            answer = solve_reduced(maximal, route, method, float(eps), first, watch, float(reduce))
+        else:
+            answer = route(maximal, method, float(eps), first, watch)
     except Infeasible as refusal:
         proof = refusal.certificate
         raise Infeasible(str(refusal), _certificate(problem, proof.lower, proof.upper, proof.policy, proof.witness)) from None
