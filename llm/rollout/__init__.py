@@ -1,0 +1,7 @@
+"""Answers drawn from a transformer policy, token in and token out, and their log-probabilities computed again."""
+
+from .rollout import Respond, Rollout, sample
+from .sampling import Sampling, uniforms
+from .score import Scores, mismatch, score
+
+__all__ = ["Respond", "Rollout", "Sampling", "Scores", "mismatch", "sample", "score", "uniforms"]
