@@ -20,7 +20,7 @@ import numba
 
 from .rounding import TINY, UNIT_ROUNDOFF
 
-SHORT = 24
+SHORT = 64
 GREEDY = 5
 """Families 0 (total variation), 1 (box), 2 (maximum norm), 3 (CVaR) and 4 (contamination) are solved here."""
 SLACK = 4 * UNIT_ROUNDOFF

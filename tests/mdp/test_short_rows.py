@@ -53,6 +53,17 @@ def test_the_exact_value_is_within_the_error(registered, row, strength, scale, s
     assert whole @ value == pytest.approx(found, abs=1e-12 * (np.abs(value).max() + 1e-250))
 
 
+@pytest.mark.parametrize("registered", GREEDY_SETS, ids=lambda one: one.name)
+def test_the_longest_short_row(registered):
+    rng = np.random.default_rng(3)
+    nominal, value = rng.dirichlet(np.ones(SHORT)), rng.normal(size=SHORT)
+    nominal /= nominal.sum()
+    ambiguity_set = registered.at(0.4, nominal, 0, "nominal")
+    found, error, _, _ = solve(ambiguity_set, nominal, value)
+    below, above = registered.exact(ambiguity_set, fractions(nominal), fractions(value))
+    assert Fraction(found) - Fraction(error) <= below <= above <= Fraction(found) + Fraction(error)
+
+
 def test_every_greedy_family_is_here():
     families = {one.at(0.1, NOMINAL, 0, "nominal").family for one in GREEDY_SETS}
     assert families == set(range(GREEDY))
