@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..mdp.model import MDP
     from ..mdp.preference import PreferenceGame
+    from ..mdp.token import TokenProblem
 
 
 def discounted_models() -> SearchStrategy[MDP]:
@@ -79,3 +80,17 @@ def drawn_rewarded_games() -> SearchStrategy[PreferenceGame]:
     from ..mdp import preference_strategies
 
     return preference_strategies.games(max_responses=3, smallest_temperature=0.1, bradley_terry=True)
+
+
+def drawn_token_problems() -> SearchStrategy[TokenProblem]:
+    """Token problems of at most two prompts, three tokens and sequences of two, an environment's turns among them."""
+    from ..mdp import token_strategies
+
+    return token_strategies.token_problems(max_tokens=3, max_horizon=2, max_prompts=2)
+
+
+def drawn_long_problems() -> SearchStrategy[TokenProblem]:
+    """Token problems of at most two tokens and sequences of three, all tokens the policy's."""
+    from ..mdp import token_strategies
+
+    return token_strategies.token_problems(max_tokens=2, max_horizon=3, max_prompts=2, turns=False, step_rewards=False)

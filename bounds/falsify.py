@@ -30,6 +30,7 @@ from .errors import BoundError
 from .evidence import evidence_of
 from .judgement import Judgement, judge
 from .preference_draft import PreferenceDraft
+from .token_draft import TokenDraft
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -91,7 +92,7 @@ class Falsification:
 
 @dataclass(frozen=True)
 class _Finding:
-    draft: Draft | PreferenceDraft
+    draft: Draft | PreferenceDraft | TokenDraft
     parameters: dict[str, int | float | str]
     judgement: Judgement
 
@@ -100,9 +101,9 @@ class _Finding:
         return self.judgement.refutes, self.judgement.tightness
 
 
-def _draft_of(model: Problem) -> Draft | PreferenceDraft:
+def _draft_of(model: Problem) -> Draft | PreferenceDraft | TokenDraft:
     if isinstance(model, TokenProblem):
-        raise BoundError("token problems are not searched: verify the statement on problems of your own instead")
+        return TokenDraft.of(model)
     return PreferenceDraft.of(model) if isinstance(model, PreferenceGame) else Draft.of(model)
 
 
@@ -122,7 +123,7 @@ class _Search:
     def refuted(self) -> bool:
         return bool(self.best) and self.best[0].judgement.refutes
 
-    def measure(self, draft: Draft | PreferenceDraft) -> _Finding | None:
+    def measure(self, draft: Draft | PreferenceDraft | TokenDraft) -> _Finding | None:
         """The tightest measurement on a model; None where there is none, or the model is none."""
         self.models += 1
         try:
@@ -132,7 +133,7 @@ class _Search:
         found = [_Finding(draft, dict(m.parameters), judge(self.bound, m)) for m in measurements]
         return max(found, key=lambda finding: finding.key, default=None)
 
-    def look(self, draft: Draft | PreferenceDraft) -> _Finding | None:
+    def look(self, draft: Draft | PreferenceDraft | TokenDraft) -> _Finding | None:
         """Measure, remember if it is among the best, larger models first among equals, report."""
         finding = self.measure(draft)
         if finding is not None:
@@ -154,7 +155,7 @@ def falsify(
     strategy: of the models to begin with; default: the bound's own. budget: >= 1, models to measure before shrinking, which may
     measure as many again. seed: the same one finds the same model.
     report: called with (models measured, best tightness) for progress.
-    Raises BoundError for an impossible budget, and for statements about token problems, which are not searched.
+    Raises BoundError for an impossible budget.
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise BoundError(f"budget is {budget!r}; it must be a whole number >= 1, of models to measure")

@@ -9,14 +9,20 @@ from . import (
     brackets,
     contraction,
     falsehoods,
+    group_objectives,
     horizon,
     models,
+    objective_divergences,
+    objective_falsehoods,
+    objective_optima,
     policies,
+    policy_gradients,
     preference,
     preference_falsehoods,
     rates,
     residual,
     rlvr_group,
+    rlvr_risk,
     rlvr_steps,
     robust,
 )
@@ -33,13 +39,23 @@ CATALOGUE: tuple[Bound, ...] = (
     *models.CATALOGUE,
     *average.CATALOGUE,
     *preference.CATALOGUE,
+    *policy_gradients.CATALOGUE,
+    *group_objectives.CATALOGUE,
+    *objective_divergences.CATALOGUE,
+    *objective_optima.CATALOGUE,
     *robust.CATALOGUE,
     *rlvr_group.CATALOGUE,
+    *rlvr_risk.CATALOGUE,
     *rlvr_steps.CATALOGUE,
 )
 """Every theorem."""
 
-FALSEHOODS = (*falsehoods.FALSEHOODS, *preference_falsehoods.FALSEHOODS, *robust.FALSEHOODS)
+FALSEHOODS = (
+    *falsehoods.FALSEHOODS,
+    *preference_falsehoods.FALSEHOODS,
+    *objective_falsehoods.FALSEHOODS,
+    *robust.FALSEHOODS,
+)
 """Statements that are false, family "false"."""
 
 

@@ -78,4 +78,4 @@ def _save(found: Falsification, path: Path) -> None:
     elif isinstance(found.instance, MDP):
         found.instance.to_umb(path)
     else:
-        raise SpellingError(f"{path} is not written: a preference game is no Markov model; save it as .npz")
+        raise SpellingError(f"{path} is not written: a {type(found.instance).__name__} is no Markov model; save it as .npz")
