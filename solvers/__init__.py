@@ -32,6 +32,7 @@ from .relative_value_iteration import RelativeValueIteration
 from .robust_policy_iteration import RobustPolicyIteration
 from .solution import Solution, Trace
 from .solve import solve
+from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
 from .value_iteration import GaussSeidel, ValueIteration
@@ -70,6 +71,7 @@ __all__ = [
     "SolveError",
     "SplittingTree",
     "Stability",
+    "Symmetry",
     "Topological",
     "Trace",
     "ValueIteration",
@@ -79,6 +81,7 @@ __all__ = [
     "bradley_terry",
     "check",
     "check_splitting_tree",
+    "check_symmetry",
     "coarsest_bisimulation",
     "distinguish",
     "duality_gap",
@@ -88,6 +91,7 @@ __all__ = [
     "iterate",
     "iwocs",
     "nash",
+    "orbits",
     "population_optimum",
     "regularised_nash",
     "regularised_optimum",

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..mdp.model import MDP
 from ..mdp.quotient import Partition, first_of_each
-from .bisimulation_masses import GRID, masses
+from .bisimulation_masses import GRID, Masses, masses
 from .errors import CertificateRejected
 
 _FINE = 2.0**-71
@@ -60,23 +60,40 @@ def stability(model: MDP, partition: Partition, rational: bool = False) -> Stabi
     """
     _require_alike(model, partition)
     first = np.unique(partition.pairs, return_index=True)[1][partition.pairs]
-    small = (model.probability > 0) & (model.probability < _FINE)
-    high, low = _limbs(model.probability)
-    unit = 2.0**-GRID
-    if rational:
-        read = masses(model, rational=True)
-        high, low, unit, small = read.units, np.zeros_like(low), 1 / read.per_one, np.zeros_like(small)
-    kernel: Any = _row_distances
-    distance = kernel(first, model.row_ptr, partition.states[model.successor], high, low, partition.n_classes, unit)
-    rough = np.zeros(model.n_pairs, dtype=np.bool_)
-    if small.any():
-        rough[np.repeat(np.arange(model.n_pairs), np.diff(model.row_ptr))[small]] = True
-    rough |= rough[first]
-    worst = float(distance[~rough].max(initial=0.0))
+    units = masses(model, rational=True) if rational else None
+    distance, rough = row_distances(
+        first, model.row_ptr, partition.states[model.successor], model.probability, partition.n_classes, units
+    )
     for pair in np.flatnonzero(rough).tolist():
-        worst = max(worst, upwards(_distance(model, partition, pair, int(first[pair]))))
+        distance[pair] = upwards(_distance(model, partition, pair, int(first[pair])))
+    worst = float(distance.max(initial=0.0))
     gap = float(np.abs(model.reward - model.reward[first]).max(initial=0.0))
     return Stability(float(np.nextafter(gap, np.inf)) if gap else 0.0, worst, model.n_pairs)
+
+
+def row_distances(
+    first: np.ndarray,
+    row_ptr: np.ndarray,
+    target: np.ndarray,
+    probability: np.ndarray,
+    n_classes: int,
+    units: Masses | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """L1 distance of each row from the row first[k], (m,), rounded upwards, 0 exactly; and the rows that floats too small spoil.
+
+    row_ptr: (m + 1,). target: class that each entry leads to, (z,). probability: (z,). units: whole numbers instead.
+    """
+    small = (probability > 0) & (probability < _FINE)
+    if units is None:
+        high, low, unit = *_limbs(probability), 2.0**-GRID
+    else:
+        high, low, unit, small = units.units, np.zeros(len(target), dtype=np.int64), 1 / units.per_one, np.zeros_like(small)
+    kernel: Any = _row_distances
+    distance = kernel(first.astype(np.int64), row_ptr.astype(np.int64), target.astype(np.int64), high, low, n_classes, unit)
+    rough = np.zeros(len(first), dtype=np.bool_)
+    if small.any():
+        rough[np.repeat(np.arange(len(first)), np.diff(row_ptr))[small]] = True
+    return distance, rough | rough[first]
 
 
 def _require_alike(model: MDP, partition: Partition) -> None:
