@@ -79,7 +79,7 @@ def row_distances(
     n_classes: int,
     units: Masses | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """L1 distance of each row from the row first[k], (m,), rounded upwards, 0 exactly; and the rows that floats too small spoil.
+    """L1 distance of each row from the row first[k], (m,), rounded up, 0 exactly; and the rows that tiny floats spoil.
 
     row_ptr: (m + 1,). target: class that each entry leads to, (z,). probability: (z,). units: whole numbers instead.
     """

@@ -6,7 +6,7 @@ A symmetry is a permutation g of the states with one of the pairs, (s, a) -> (g 
 
 The orbits of states and of pairs under any set of symmetries are a homomorphism: pairs of an orbit have one reward and give one
 mass to each orbit of states, since g maps orbits of successors onto themselves. So they are a bisimulation with actions matched
-by the symmetries, though not always the coarsest (`coarsest_bisimulation(model, actions="any")` finds what no symmetry explains).
+by the symmetries, though not always the coarsest: `coarsest_bisimulation(model, actions="any")` finds what none explains.
 V* and Q* are constant on orbits. Orbits are the connected components of the graph that joins each element with its images.
 
 Ravindran and Barto, IJCAI 2003; Zinkevich and Balch, ICML 2001.
@@ -53,8 +53,8 @@ class Symmetry:
         image = states[model.pair_state]
         for pair in np.flatnonzero(position >= np.diff(model.state_ptr)[image])[:1].tolist():
             raise SolveError(
-                f"state {model.state_of(int(model.pair_state[pair]))} goes to state {model.state_of(int(image[pair]))}, which has "
-                f"no action {position[pair]}"
+                f"state {model.state_of(int(model.pair_state[pair]))} goes to state {model.state_of(int(image[pair]))}, which "
+                f"has no action {position[pair]}"
             )
         return cls(states, model.state_ptr[image].astype(np.int64) + position)
 
@@ -72,9 +72,8 @@ def check_symmetry(model: MDP, symmetry: Symmetry) -> int:
     for state in np.flatnonzero(moved)[:1].tolist():
         raise SolveError(f"state {model.state_of(state)} does not end as its image {model.state_of(int(states[state]))} does")
     for pair in np.flatnonzero(model.reward != model.reward[pairs])[:1].tolist():
-        raise SolveError(
-            f"{_place(model, pair)}: reward {model.reward[pair]!r}, but its image has {model.reward[pairs[pair]]!r}"
-        )
+        here, there = float(model.reward[pair]), float(model.reward[pairs[pair]])
+        raise SolveError(f"{_place(model, pair)}: reward {here!r}, but its image has {there!r}")
     row_ptr = np.concatenate((model.row_ptr[:-1].astype(np.int64), model.row_ptr + np.int64(model.n_transitions)))
     target = np.concatenate((states[model.successor], model.successor.astype(np.int64)))
     first = np.concatenate((model.n_pairs + pairs, np.arange(model.n_pairs, 2 * model.n_pairs)))
@@ -86,8 +85,8 @@ def check_symmetry(model: MDP, symmetry: Symmetry) -> int:
             if ours.get(state, 0) != theirs.get(state, 0):
                 here, there = float(ours.get(state, Fraction(0))), float(theirs.get(state, Fraction(0)))
                 raise SolveError(
-                    f"{_place(model, pair)}: its image reaches state {model.state_of(state)} with probability {there!r}, and the "
-                    f"symmetry asks for {here!r}"
+                    f"{_place(model, pair)}: its image reaches state {model.state_of(state)} with probability {there!r}, and "
+                    f"the symmetry asks for {here!r}"
                 )
     return model.n_pairs
 
