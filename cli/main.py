@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..mdp.errors import BanachError
-from . import audit, check, falsify, instances, solve, verify
+from . import audit, check, falsify, instances, reduce, solve, verify
 
 DESCRIPTION = "Solve decision problems with proofs attached, check the proofs, and hold theorems against experiments."
 
@@ -24,6 +24,7 @@ examples:
   banach solve gym:Taxi-v4 --discount 0.99           solve a gymnasium table
   banach solve model.umb --target goal               reachability in a model that Storm or PRISM wrote
   banach check model.npz proof.npz                   check a saved proof in exact arithmetic
+  banach reduce model.umb --discount 0.9             merge what no experiment tells apart, and prove it
   banach verify                                      hold every theorem of the catalogue against real models
   banach falsify "half the greedy loss"              search for the smallest model that breaks a statement
   banach audit --trl cispo                           what another library's loss really does
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         prog="banach", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (solve, check, instances, verify, falsify, audit):
+    for module in (solve, check, instances, reduce, verify, falsify, audit):
         module.add_to(commands)
     return root
 
