@@ -26,6 +26,7 @@ from .maintenance import forest, machine_replacement
 from .outcomes import backlog_inventory, machine_ten, population, with_outcomes
 from .protocols import consensus_coin, herman, knuth_yao_die, zeroconf
 from .queues import admission, queue
+from .windy import windy_walk
 
 __all__ = [
     "CATALOGUE",
@@ -68,6 +69,7 @@ __all__ = [
     "stay_or_move",
     "tied_actions",
     "wagner_whitin",
+    "windy_walk",
     "with_outcomes",
     "zeroconf",
 ]

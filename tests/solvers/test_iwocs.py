@@ -1,10 +1,12 @@
 """Incremental worst-case search: the published stall, its repair, exact answers on small sets of models."""
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import scipy.optimize
 from banach.mdp import MDP, Discounted, RobustMDP, instances
 from banach.mdp.ambiguity import KL, L1, Scenarios
 from banach.mdp.dense import spread
@@ -41,6 +43,8 @@ def test_the_published_search_stalls_on_three_states():
     assert found.upper == pytest.approx(69.70, abs=5e-3)
     assert found.rounds[-1].policy.tolist() == [1, 1, 0]
     assert found.rounds[-1].worst == pytest.approx(13.0, abs=1e-6)
+    second = found.models[1].reshape(3, 2, 3).argmax(axis=2)
+    assert second.tolist() == [[0, 2], [0, 2], [2, 2]]
 
 
 def test_the_repaired_search_ends_at_the_robust_optimum():
@@ -80,6 +84,68 @@ def test_the_bounds_hold_the_robust_optimum_in_every_round(seed, states, actions
         assert found.lower == pytest.approx(best, abs=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.integers(1, 3), st.integers(2, 4))
+def test_where_the_search_begins_changes_what_it_goes_through_but_not_what_it_finds(seed, states, actions, models):
+    problem = scenarios(states, actions, models, 0.9, 0.3, seed)
+    last = np.concatenate([one.rows[-1] for one in problem.ambiguity])
+    found = [iwocs(start, eps=1e-7) for start in (problem, replace(problem, problem=problem.problem.replace(probability=last)))]
+    assert not np.array_equal(found[0].models[0], found[1].models[0])
+    assert found[0].lower == pytest.approx(found[1].lower, abs=2e-7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.integers(1, 3), st.integers(1, 4))
+def test_what_is_feared_is_the_robust_value_of_the_rows_found(seed, states, actions, models):
+    """With all scenarios found it is the robust optimum over the scenarios; with some of them, over these."""
+    problem = scenarios(states, actions, models, 0.9, 0.3, seed)
+    found = iwocs(problem, eps=1e-8)
+    n_pairs = problem.n_pairs
+    known = np.stack(found.models, axis=1).reshape(n_pairs, states, -1).swapaxes(1, 2)
+    hull = solve(RobustMDP(problem.problem, [Scenarios(rows) for rows in known]), eps=1e-8).value[0]
+    assert found.upper == pytest.approx(hull, abs=2e-7)
+    whole = iwocs(
+        RobustMDP(problem.problem, [Scenarios(np.concatenate(two)) for two in zip(known, known, strict=True)]), eps=1e-8
+    )
+    assert whole.lower == pytest.approx(hull, abs=2e-7)
+    assert solve(problem, eps=1e-8).value[0] == pytest.approx(hull, abs=2e-7)
+
+
+def matrix_game(worth):
+    """max over d in the simplex of min_j sum_a d_a worth[j, a]."""
+    models, actions = worth.shape
+    program = scipy.optimize.linprog(
+        np.append(np.zeros(actions), -1.0),
+        A_ub=np.column_stack([-worth, np.ones(models)]), b_ub=np.zeros(models),
+        A_eq=np.append(np.ones(actions), 0.0)[None], b_eq=[1.0], bounds=[(0, None)] * actions + [(None, None)],
+    )  # fmt: skip
+    assert program.success
+    return -program.fun
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
+def test_weak_duality_without_rectangularity(seed, states, actions, models):
+    """max_p min_j V_j^p(0) is at most max_a min_j Q*_j(0, a) for deterministic p, and at most the matrix game for random p."""
+    rng = np.random.default_rng(seed)
+    rows, reward = rng.dirichlet(np.full(states, 0.4), size=(models, states, actions)), rng.normal(size=(states, actions))
+    tables = [MDP.from_dense(row, reward, 0.8, layout="sas") for row in rows]
+    value = np.array([solve(table, eps=1e-9).value for table in tables])
+    worth = reward[0] + 0.8 * np.einsum("jak,jk->ja", rows[:, 0], value)
+
+    def worst(policy):
+        chains = np.einsum("sa,jsak->jsk", policy, rows)
+        earned = np.einsum("sa,sa->s", policy, reward)
+        return min(np.linalg.solve(np.eye(states) - 0.8 * chain, earned)[0] for chain in chains)
+
+    certain = [worst(np.eye(actions)[list(choice)]) for choice in itertools.product(range(actions), repeat=states)]
+    assert max(certain) <= worth.min(axis=0).max() + 1e-7
+    game = matrix_game(worth)
+    assert game >= worth.min(axis=0).max() - 1e-9
+    for policy in rng.dirichlet(np.full(actions, 0.5), size=(10, states)):
+        assert worst(policy) <= game + 1e-7
+
+
 def test_the_published_search_stalls_now_and_then_and_the_repaired_one_never():
     """Dirichlet(.15) rows, 6 states, 3 actions, 4 scenarios, discount .95: nine of the first 600 problems, these among them."""
     for seed in (72, 129, 180, 335):
@@ -107,47 +173,23 @@ def test_a_single_model_takes_one_round():
         assert found.lower == pytest.approx(solve(model, eps=1e-8).value[0], abs=1e-6)
 
 
-def windy(alpha):
-    """36 cells, six of them walls; wind blows west: alpha in the north, alpha^3 in the middle, alpha^6 in the south."""
-    walls = {(row, column) for row in (1, 3) for column in (2, 3, 4)}
-    corridor = {0: 1, 2: 3, 4: 6}
-    moves = {"W": (0, -1), "E": (0, 1), "N": (-1, 0), "S": (1, 0)}
-
-    def go(cell, move):
-        there = (cell[0] + moves[move][0], cell[1] + moves[move][1])
-        return there if 0 <= there[0] < 6 and 0 <= there[1] < 6 and there not in walls else cell
-
-    cells = [(r, c) for r in range(6) for c in range(6) if (r, c) not in walls]
-    number, goal = {cell: i for i, cell in enumerate(cells)}, (0, 5)
-    transition, reward = np.zeros((30, 4, 30)), np.full((30, 4), -1.0)
-    for cell, (a, move) in itertools.product(cells, enumerate(moves)):
-        wind = alpha ** corridor[cell[0]] if cell[0] in corridor and 1 <= cell[1] <= 4 else 0.0
-        strong = cell[0] in (0, 2)
-        target = go(cell, move)
-        row = transition[number[cell], a]
-        if cell == goal:
-            row[number[goal]], reward[number[goal], a] = 1.0, 0.0
-        elif move == "W":
-            row[number[target]] = 1.0
-        elif move == "E":
-            row[number[target]] += 1 - wind
-            row[number[go(cell, "W")]] += wind
-        else:
-            row[number[target]] += 1 - wind
-            row[number[cell if strong else go(cell, "W")]] += wind
-    return MDP.from_dense(transition, reward, 0.95, layout="sas"), number[0, 0]
-
-
 def test_the_windy_walk_takes_two_rounds():
-    models = [windy(alpha)[0] for alpha in np.linspace(0, 0.5, 25)]
-    start = windy(0.0)[1]
+    models = [instances.windy_walk(alpha) for alpha in np.linspace(0, 0.5, 25)]
     for repaired in (True, False):
-        found = iwocs(models, start, eps=1e-6, repaired=repaired)
+        found = iwocs(models, eps=1e-6, repaired=repaired)
         assert found.status is Status.OPTIMAL
         assert [one.feared for one in found.rounds] == pytest.approx([-4.524381, -8.141284], abs=2e-6)
         assert found.rounds[0].worst == pytest.approx(-12.348391, abs=2e-6)
         assert found.lower == pytest.approx(-8.141284, abs=2e-6)
-    assert min(solve(model, eps=1e-8).value[start] for model in models) == pytest.approx(-8.141284, abs=1e-6)
+    assert min(solve(model, eps=1e-8).value[0] for model in models) == pytest.approx(-8.141284, abs=1e-6)
+
+
+def test_wind_that_may_turn_from_cell_to_cell_is_no_worse_on_the_windy_walk():
+    """alpha couples all states; freed from that, nature gains nothing here."""
+    models = [spread(instances.windy_walk(alpha)) for alpha in np.linspace(0, 0.5, 25)]
+    rows = np.stack([model.probability.reshape(-1, 30) for model in models], axis=1)
+    free = solve(RobustMDP(models[0], [Scenarios(row) for row in rows]), eps=1e-8)
+    assert free.value[0] == pytest.approx(-8.141284, abs=1e-6)
 
 
 def test_deterministic_policies_are_too_few_without_rectangularity():
