@@ -22,6 +22,8 @@ from .errors import ModelError
 
 MAX_LABEL_BYTES = 2**30
 
+_OF_TRANSITIONS = ("successor", "probability", "lower", "upper", "transition_reward")
+
 
 def ending(
     labels: Mapping[str, np.ndarray], n_states: int, target: str | Sequence[str] | None, avoid: str | None, *, rewarded: bool
@@ -55,7 +57,8 @@ def without_pairs_of(ends: np.ndarray, rows: Mapping[str, Any]) -> dict[str, Any
     """The rows without the pairs of the states `ends`, bool (n,).
 
     rows: state_ptr (n + 1,), row_ptr (m + 1,), successor and probability (z,), reward (m,), and action_names, m strings or
-        None, as in `MDP`; the result has the same names, and None for names that are all empty.
+        None, as in `MDP`; the result has the same names, and None for names that are all empty. Also lower, upper and
+        transition_reward (z,) where they are there.
     """
     counts = np.diff(rows["state_ptr"])
     kept = np.repeat(~ends, counts)
@@ -65,8 +68,7 @@ def without_pairs_of(ends: np.ndarray, rows: Mapping[str, Any]) -> dict[str, Any
     return {
         "state_ptr": np.concatenate(([0], np.cumsum(np.where(ends, 0, counts)))),
         "row_ptr": np.concatenate(([0], np.cumsum(lengths[kept]))),
-        "successor": rows["successor"][entries],
-        "probability": rows["probability"][entries],
+        **{name: rows[name][entries] for name in _OF_TRANSITIONS if name in rows},
         "reward": rows["reward"][kept],
         "action_names": names if names and any(names) else None,
     }

@@ -8,19 +8,22 @@ been compared with the index. Nothing is believed that is not there, and an arch
 
 What a step earns is the reward of the state that it leaves, plus that of the choice, plus the mean over branches. A state
 without choices ends the process and is worth nothing. Several initial states are equally likely. Files ask no question;
-see `banach.mdp.goal`.
+see `banach.mdp.goal`. Probabilities that are intervals make a robust problem, `read_interval_umb`.
 
 Format: https://github.com/pmc-tools/umb, format 1. Andriushchenko et al., umbi 0.2.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from umbi.binary import SizedType
+from umbi.datatypes import IntervalType
 from umbi.umb.index import AnnotationDescription, TransitionSystem, UmbIndex
 
 from .criterion import Criterion, TotalReward
@@ -29,11 +32,15 @@ from .expectation import expected_reward
 from .goal import ending, require_room, without_pairs_of
 from .model import MDP, criterion_from
 from .npz import criterion_of
+from .robust import RobustMDP
 from .umb_archive import Archive, unpack
 
 logging.getLogger("umbi").addHandler(logging.NullHandler())  # its complaints come back as our errors
 
 TOOL = "banach"
+_OF_NATURE = ("probability", "transition_reward")
+"""What `write_interval_umb` keeps of each branch under a name of its own."""
+
 KNOWN_FORMATS = (0, 1)  # umbi 0.2 installed from a wheel writes 0, Storm and PRISM write 1; they mean the same
 
 
@@ -61,23 +68,74 @@ def read_umb(
     archive = _guarded(path, lambda: unpack(path))
     index = _guarded(path, lambda: _index(archive))
     fields, terminal = _guarded(path, lambda: _structure(archive, index))
-    ours = _own_parameters(index)
-    restored = bool(ours) and reward is None and target is None
     try:
-        if restored:
-            fields |= _guarded(path, lambda: _restored(archive, index, ours, fields))
-            if discount is None and criterion is None:
-                criterion = fields["criterion"]
-        else:
-            name = _chosen(index, reward, target)
-            fields["reward"] = _guarded(path, lambda: _reward(archive, index, name, fields))
-            flags, values = ending(fields["labels"], len(terminal), target, avoid, rewarded=reward is not None)
-            fields |= {"terminal": terminal | flags, "terminal_value": values}
-        default = TotalReward() if discount is None and criterion is None else criterion
-        fields["criterion"] = criterion_from(discount, default)
-        return MDP(**(fields | without_pairs_of(fields["terminal"], fields)))
+        fields, _ = _questioned(path, archive, index, fields, terminal, discount, criterion, reward, target, avoid)
+        return MDP(**fields)
     except ModelError as fault:
         raise ModelError(f"{path}: {fault}") from None
+
+
+def read_interval_umb(
+    path: str | Path,
+    discount: float | None = None,
+    *,
+    criterion: Criterion | None = None,
+    reward: str | None = None,
+    target: str | Sequence[str] | None = None,
+    avoid: str | None = None,
+    optimistic: bool | None = None,
+) -> RobustMDP:
+    """The robust problem of a DTMC or MDP in a UMB file whose probabilities are intervals; a number is an interval of one.
+
+    discount, criterion: exactly one of them, discounted or of finite horizon; or neither, for what a file of this library says.
+    reward, target, avoid: as in `read_umb`. Rewards of branches are kept for each branch, since nature chooses among them.
+    optimistic: nature maximises; default False, or what a file of this library says.
+    The nominal row is one within the intervals, which matters to no value, or the one that `write_interval_umb` wrote; then the
+    problem has the same fingerprint. Raises FileFormatError and ModelError as `read_umb` does, and ModelError naming state and
+    action where no row fits the intervals.
+    """
+    archive = _guarded(path, lambda: unpack(path))
+    index = _guarded(path, lambda: _index(archive, intervals=True))
+    fields, terminal = _guarded(path, lambda: _structure(archive, index))
+    fields = {"lower": fields["probability"], "upper": fields["probability"]} | fields
+    try:
+        fields, ours = _questioned(path, archive, index, fields, terminal, discount, criterion, reward, target, avoid)
+        lower, upper, gain = fields.pop("lower"), fields.pop("upper"), fields.pop("transition_reward", None)
+        turned = bool(ours.get("optimistic", False)) if optimistic is None else optimistic
+        found = RobustMDP.intervals(MDP(**fields), lower, upper, optimistic=turned)
+        return found if gain is None else dataclasses.replace(found, transition_reward=gain)
+    except ModelError as fault:
+        raise ModelError(f"{path}: {fault}") from None
+
+
+def _questioned(
+    path: str | Path,
+    archive: Archive,
+    index: UmbIndex,
+    fields: dict[str, Any],
+    terminal: np.ndarray,
+    discount: float | None,
+    criterion: Criterion | None,
+    reward: str | None,
+    target: str | Sequence[str] | None,
+    avoid: str | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(fields of the problem that a question makes of a file, what a file of this library says of itself or nothing)."""
+    ours = _own_parameters(index)
+    if reward is not None or target is not None:
+        ours = {}
+    if ours:
+        fields = fields | _guarded(path, lambda: _restored(archive, index, ours, fields))
+        if discount is None and criterion is None:
+            criterion = fields["criterion"]
+    else:
+        name = _chosen(index, reward, target)
+        fields = fields | _guarded(path, lambda: _reward(archive, index, name, fields))
+        flags, values = ending(fields["labels"], len(terminal), target, avoid, rewarded=reward is not None)
+        fields |= {"terminal": terminal | flags, "terminal_value": values}
+    default = TotalReward() if discount is None and criterion is None else criterion
+    fields["criterion"] = criterion_from(discount, default)
+    return fields | without_pairs_of(fields["terminal"], fields), ours
 
 
 def _guarded(path: str | Path, read: Callable[[], Any]) -> Any:
@@ -93,8 +151,8 @@ def _guarded(path: str | Path, read: Callable[[], Any]) -> Any:
         raise FileFormatError(f"{path}: not a UMB model that can be read ({reason[:500]})") from None
 
 
-def _index(archive: Archive) -> UmbIndex:
-    """The index, checked by umbi and for being a DTMC or an MDP."""
+def _index(archive: Archive, intervals: bool = False) -> UmbIndex:
+    """The index, checked by umbi and for being a DTMC or an MDP, whose probabilities may be intervals or not."""
     index: UmbIndex = UmbIndex.from_json(archive.index())
     if index.format_version not in KNOWN_FORMATS:
         raise ValueError(f"it is of UMB format {index.format_version}; only format 1 is known")
@@ -104,7 +162,10 @@ def _index(archive: Archive) -> UmbIndex:
         (system.time != "discrete", f"its time is {system.time}, as in CTMC and Markov automata; an MDP has discrete time"),
         (system.num_players > 1, f"it is a game of {system.num_players} players"),
         (system.num_observations > 0, f"it is partially observed, with {system.num_observations} observations"),
-        (kind is not None and "interval" in str(kind.type), "its probabilities are intervals"),
+        (
+            not intervals and kind is not None and isinstance(kind.type, IntervalType),
+            "its probabilities are intervals, for `read_interval_umb` of banach.mdp.umb",
+        ),
     ):
         if unfit:
             raise ValueError(f"{what}, which an MDP cannot represent")
@@ -135,14 +196,28 @@ def _structure(archive: Archive, index: UmbIndex) -> tuple[dict[str, Any], np.nd
         "state_ptr": state_ptr,
         "row_ptr": row_ptr,
         "successor": successor,
-        "probability": np.ones(len(successor))
-        if kind is None
-        else archive.reals("branch-to-probability.bin", kind, len(successor)),
+        **_probabilities(archive, kind, row_ptr),
         "initial": starts / starts.sum() if starts.any() else None,
         "labels": _labels(archive, index, n_states),
         "action_names": archive.action_names(system.num_choice_actions, len(row_ptr) - 1),
     }
     return fields, np.diff(state_ptr) == 0
+
+
+def _probabilities(archive: Archive, kind: SizedType | None, row_ptr: np.ndarray) -> dict[str, np.ndarray]:
+    """The probability of each branch, and its bounds where there are bounds, with a row between them."""
+    count, name = int(row_ptr[-1]), "branch-to-probability.bin"
+    if kind is None:
+        return {"probability": np.ones(count)}
+    if not isinstance(kind.type, IntervalType):
+        return {"probability": archive.reals(name, kind, count)}
+    lower, upper = archive.intervals(name, kind, count)
+    if (crossed := np.flatnonzero(~((lower >= 0) & (lower <= upper) & np.isfinite(upper)))).size:
+        raise ValueError(f"branch {crossed[0]} has the interval [{lower[crossed[0]]}, {upper[crossed[0]]}] of probabilities")
+    least, room = (np.add.reduceat(np.append(x, 0.0), row_ptr[:-1]) if count else np.zeros(0) for x in (lower, upper - lower))
+    share = np.clip((1 - least) / np.where(room > 0, room, 1.0), 0.0, 1.0)
+    between = lower + np.repeat(share, np.diff(row_ptr)) * (upper - lower)
+    return {"lower": lower, "upper": upper, "probability": np.clip(between, lower, upper)}
 
 
 def _annotations(index: UmbIndex, group: str) -> dict[str, tuple[str, AnnotationDescription]]:
@@ -171,15 +246,17 @@ def _chosen(index: UmbIndex, reward: str | None, target: str | Sequence[str] | N
     raise ModelError(f"say what to optimise: reward=... (there are {listed}), or target=... (labels: {labels})")
 
 
-def _reward(archive: Archive, index: UmbIndex, name: str | None, fields: dict[str, Any]) -> np.ndarray:
-    """Expected reward of each choice, (m,): its state's, its own, and the mean over its branches."""
+def _reward(archive: Archive, index: UmbIndex, name: str | None, fields: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Expected reward of each choice, (m,): its state's, its own, and the mean over branches, or those where nature picks."""
     if name is None:
-        return np.zeros(len(fields["row_ptr"]) - 1)
+        return {"reward": np.zeros(len(fields["row_ptr"]) - 1)}
     parts = _parts(archive, index, name, fields)
     per_choice = np.repeat(parts["states"], np.diff(fields["state_ptr"])) + parts["choices"]
     if not parts["branches"].any():
-        return per_choice
-    return expected_reward(fields["row_ptr"], fields["probability"], parts["branches"], per_choice)
+        return {"reward": per_choice}
+    if "lower" in fields:
+        return {"reward": per_choice, "transition_reward": parts["branches"]}
+    return {"reward": expected_reward(fields["row_ptr"], fields["probability"], parts["branches"], per_choice)}
 
 
 def _parts(archive: Archive, index: UmbIndex, name: str, fields: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -193,11 +270,21 @@ def _parts(archive: Archive, index: UmbIndex, name: str, fields: dict[str, Any])
         "branches": len(fields["successor"]),
     }
     return {
-        entity: archive.reals(f"annotations/rewards/{identifier}/{entity}/values.bin", entry.type, size, absent=0.0)
+        entity: _numbers(archive, f"annotations/rewards/{identifier}/{entity}/values.bin", entry.type, size)
         if entity in (entry.applies_to or ())
         else np.zeros(size)
         for entity, size in sizes.items()
     }
+
+
+def _numbers(archive: Archive, name: str, kind: SizedType | None, count: int) -> np.ndarray:
+    """`count` rewards, float64 (count,); as interval models have them, intervals of one number each."""
+    if kind is None or not isinstance(kind.type, IntervalType) or name not in archive.members:
+        return archive.reals(name, kind, count, absent=0.0)
+    lower, upper = archive.intervals(name, kind, count)
+    if (wide := np.flatnonzero(lower != upper)).size:
+        raise ValueError(f"{name}[{wide[0]}] is the interval [{lower[wide[0]]}, {upper[wide[0]]}]; rewards must be numbers")
+    return lower
 
 
 def _own_parameters(index: UmbIndex) -> dict[str, Any]:
@@ -219,7 +306,8 @@ def _restored(archive: Archive, index: UmbIndex, ours: dict[str, Any], fields: d
         initial = np.zeros(len(terminal))
         states, weights = np.array(ours["initial"][0], dtype=np.int64), np.array(ours["initial"][1], dtype=np.float64)
         initial[states] = weights
-    return {
+    nature = {name: _parts(archive, index, ours[name], fields)["branches"] for name in _OF_NATURE if ours.get(name)}
+    return nature | {
         "reward": _parts(archive, index, ours["reward"], fields)["choices"],
         "terminal": terminal,
         "terminal_value": _parts(archive, index, ours["terminal_value"], fields)["states"],

@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import math
 import tarfile
 import zlib
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,18 @@ class Archive:
             raise ValueError(f"{name} holds numbers of {kind.size_bits} bits; only 64 are read")
         return np.frombuffer(data, dtype=_FLAT[kind.type]).astype(np.float64)
 
+    def intervals(self, name: str, kind: SizedType, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`count` intervals, lower and upper ends, float64 (count,) each; ends that are rationals are rounded outwards."""
+        base: Any = getattr(kind.type, "base_type", None)
+        data = self._sized(name, count * kind.size_bytes)
+        if base in _FLAT and kind.size_bits == 128:
+            ends = np.frombuffer(data, dtype=_FLAT[base]).astype(np.float64).reshape(count, 2)
+            return ends[:, 0].copy(), ends[:, 1].copy()
+        if base != NumericPrimitiveType.RATIONAL or kind.size_bits % 128:
+            raise ValueError(f"{name} holds {kind}, which is no interval of numbers of a whole count of words")
+        found = umbi.binary.bytes_to_vector(bytes(data), kind)
+        return _rounded([one.left for one in found], -1), _rounded([one.right for one in found], 1)  # pyright: ignore[reportAttributeAccessIssue]
+
     def action_names(self, n_actions: int, n_choices: int) -> list[str] | None:
         """The name of each choice's action; its number where actions have none; None where there is nothing to tell."""
         if n_actions == 0:
@@ -172,6 +186,13 @@ def _rationals(data: memoryview, kind: SizedType) -> np.ndarray:
         if (np.abs(pairs["top"].astype(np.float64)) < 2**53).all() and (pairs["bottom"] < 2**53).all():
             return pairs["top"].astype(np.float64) / pairs["bottom"].astype(np.float64)
     return np.array([float(number) for number in umbi.binary.bytes_to_vector(bytes(data), kind)], dtype=np.float64)  # pyright: ignore[reportArgumentType]
+
+
+def _rounded(numbers: list[Any], side: int) -> np.ndarray:
+    """The nearest floats that are not below (side 1) or not above (side -1) the rationals."""
+    near = [float(number) for number in numbers]
+    past = [(Fraction(x) - number) * side < 0 for x, number in zip(near, numbers, strict=True)]
+    return np.array([math.nextafter(x, side * math.inf) if off else x for x, off in zip(near, past, strict=True)])
 
 
 def _spell_sizes(node: Any) -> None:

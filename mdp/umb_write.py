@@ -3,7 +3,9 @@ r"""Writing UMB: the same problem, as other tools can read it.
 Terminal states get the one choice of staying, since model checkers want one everywhere, and a label. Arrival in a terminal
 state of non-zero value pays discount times the value on the branch that leads there, so that for every tool the expected
 total "reward" is ours. The terminal values themselves, the criterion, and an initial distribution that is not uniform are
-stored where other tools ignore them (a reward of states, and the file's free "parameters"), so that nothing is lost.
+stored where other tools ignore them (a reward of states, and the file's free "parameters"), so that nothing is lost. Where
+probabilities are intervals, so is every number that tools compute with, as Storm has it, and the nominal rows are one more
+"reward".
 """
 
 from __future__ import annotations
@@ -11,22 +13,27 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from umbi.binary import SizedType
-from umbi.datatypes import NumericPrimitiveType, PrimitiveType
+from umbi.datatypes import IntervalType, NumericPrimitiveType, PrimitiveType
 from umbi.umb import ExplicitUmb
 from umbi.umb.index import AnnotationDescription, FileData, TransitionSystem, UmbIndex
 from umbi.umb.umb_to_tar import UmbEncoder
 
+from .ambiguity.interval import Interval
+from .errors import ModelError
 from .model import MDP
 from .npz import criterion_record
+from .robust import RobustMDP
 from .storage import atomic_file
 from .umb import TOOL
 
 _DOUBLE, _BOOL = SizedType.for_type(NumericPrimitiveType.DOUBLE), SizedType.for_type(PrimitiveType.BOOL)
+_INTERVAL = SizedType.for_type(IntervalType(NumericPrimitiveType.DOUBLE))
 _REWARD, _TERMINAL_VALUE = "reward", "terminal-value"
 
 
@@ -36,24 +43,75 @@ def write_umb(model: MDP, path: str | Path) -> None:
     The file has the labels of the model and "terminal" (or "terminal-1", ... where that name is taken by another set), the
     rewards "reward" and, where there are terminal values, "terminal-value". State names are not written.
     """
+    _write_model(model, path, _Nature())
+
+
+def write_interval_umb(problem: RobustMDP, path: str | Path) -> None:
+    """Write a robust problem whose sets are `Interval` as a UMB file of intervals, as `write_umb` writes a model.
+
+    The "reward" of a branch is its transition's, beside what arriving in a terminal state pays; "probability", and
+    "transition_reward" where there is one, keep what other tools do not need. `read_interval_umb` reads the same problem.
+    Raises ModelError for other sets, which are no intervals; OSError.
+    """
+    wrong = [one for one in (problem.set_of(k) for k in range(problem.n_pairs)) if not isinstance(one, Interval)]
+    if wrong:
+        raise ModelError(f"{type(wrong[0]).__name__} is no set of intervals; only problems of Interval can be written")
+    bounds = [problem.entries_of(pair) for pair in range(problem.n_pairs)]
+    ends = np.concatenate(bounds, axis=1) if bounds else np.empty((2, 0))
+    _write_model(problem.problem, path, _Nature(ends, problem.transition_reward, problem.optimistic))
+
+
+@dataclass(frozen=True)
+class _Nature:
+    """What an interval model has beside the nominal one. ends: (2, z), lower and upper. transition_reward: (z,)."""
+
+    ends: np.ndarray | None = None
+    transition_reward: np.ndarray | None = None
+    optimistic: bool = False
+
+    def kind(self) -> SizedType:
+        """The type of a number that tools compute with."""
+        return _DOUBLE if self.ends is None else _INTERVAL
+
+    def numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers (k,) of that type."""
+        return (numbers if self.ends is None else np.repeat(numbers, 2)).astype("<f8")
+
+
+def _write_model(model: MDP, path: str | Path, nature: _Nature) -> None:
     looped = _looped(model)
+    own = ~looped["added"]
+    probability, arrival = looped["probability"], looped["arrival"]
+    if nature.ends is not None:
+        ends = np.ones((len(probability), 2))
+        ends[own] = nature.ends.T
+        kept = {"probability": probability}
+        if nature.transition_reward is not None:
+            kept["transition_reward"] = np.zeros(len(probability))
+            kept["transition_reward"][own] = nature.transition_reward
+            arrival = arrival + kept["transition_reward"]
+    else:
+        ends, kept = probability, {}
     labels, terminal, added = _labels(model)
     described: dict[str, dict[str, AnnotationDescription]] = {"rewards": {}, "aps": {}}
     files: dict[str, np.ndarray] = {
         "state-to-choices.bin": looped["state_ptr"].astype("<u8"),
         "choice-to-branches.bin": looped["row_ptr"].astype("<u8"),
         "branch-to-target.bin": looped["successor"].astype("<u8"),
-        "branch-to-probability.bin": looped["probability"].astype("<f8"),
-        "annotations/rewards/reward/choices/values.bin": looped["reward"].astype("<f8"),
+        "branch-to-probability.bin": ends.ravel().astype("<f8"),
+        "annotations/rewards/reward/choices/values.bin": nature.numbers(looped["reward"]),
         **_action_files(looped["action_names"]),
     }
     applies: list[Any] = ["choices"]
-    if model.terminal_value.any():
+    if arrival.any():
         applies.append("branches")
-        files["annotations/rewards/reward/branches/values.bin"] = looped["arrival"].astype("<f8")
-    described["rewards"][_REWARD] = AnnotationDescription(alias=_REWARD, applies_to=applies, type=_DOUBLE)
-    described["rewards"][_TERMINAL_VALUE] = AnnotationDescription(alias=_TERMINAL_VALUE, applies_to=["states"], type=_DOUBLE)
-    files[f"annotations/rewards/{_TERMINAL_VALUE}/states/values.bin"] = model.terminal_value.astype("<f8")
+        files["annotations/rewards/reward/branches/values.bin"] = nature.numbers(arrival)
+    described["rewards"][_REWARD] = AnnotationDescription(alias=_REWARD, applies_to=applies, type=nature.kind())
+    stored: Any = [(_TERMINAL_VALUE, "states", model.terminal_value)]
+    for name, entity, numbers in stored + [(name, "branches", numbers) for name, numbers in kept.items()]:
+        identifier = name.replace("_", "-")
+        described["rewards"][identifier] = AnnotationDescription(alias=name, applies_to=[entity], type=nature.kind())
+        files[f"annotations/rewards/{identifier}/{entity}/values.bin"] = nature.numbers(numbers)
     for identifier, (name, states) in zip(_identifiers(labels), labels.items(), strict=True):
         described["aps"][identifier] = AnnotationDescription(alias=name, applies_to=["states"], type=_BOOL)
         files[f"annotations/aps/{identifier}/states/values.bin"] = _bits(states)
@@ -67,6 +125,7 @@ def write_umb(model: MDP, path: str | Path) -> None:
         "terminal": terminal,
         "added": added,
         "terminal_value": _TERMINAL_VALUE,
+        **({name: name for name in kept} | ({"optimistic": True} if nature.optimistic else {})),
         "initial": None if uniform else [np.flatnonzero(starts).tolist(), model.initial[starts].tolist()],  # pyright: ignore[reportOptionalSubscript]
     }
     system = TransitionSystem(
@@ -77,7 +136,7 @@ def write_umb(model: MDP, path: str | Path) -> None:
         num_choices=len(looped["reward"]),
         num_choice_actions=len(set(looped["action_names"] or ())),
         num_branches=len(looped["successor"]),
-        branch_probability_type=_DOUBLE if len(looped["successor"]) else None,
+        branch_probability_type=nature.kind() if len(looped["successor"]) else None,
     )
     index = UmbIndex(1, 0, FileData(tool=TOOL, parameters=parameters), None, system, described)
     _write(path, index, files)
@@ -119,6 +178,7 @@ def _looped(model: MDP) -> dict[str, Any]:
         "successor": successor,
         "probability": probability,
         "arrival": arrival,
+        "added": added,
         "reward": reward,
         "action_names": names,
     }

@@ -7,6 +7,8 @@ import stormpy.examples
 import stormpy.io
 from stormpy.io import CompressionMode, UmbExportOptions
 
+INTERVALS = {"die_intervals": "idtmc/die-intervals.pm"}
+
 MODELS = {  # file: PRISM model, constants, compression
     "die": ("dtmc/die.pm", "", CompressionMode.GZIP),
     "two_dice": ("mdp/two_dice.nm", "", CompressionMode.XZ),
@@ -31,6 +33,13 @@ def main() -> None:
         export = UmbExportOptions()
         export.compression = compression
         stormpy.io.export_to_umb(model, here / f"{name}.umb", options=export)
+        print(name, model.nr_states, model.nr_choices, model.nr_transitions)
+    for name, source in INTERVALS.items():
+        options = stormpy.BuilderOptions()
+        options.set_build_all_reward_models()
+        options.set_build_all_labels()
+        model = stormpy.build_model[stormpy.Interval](stormpy.parse_prism_program(str(shipped / source)), options=options)
+        stormpy.io.export_to_umb(model, here / f"{name}.umb")
         print(name, model.nr_states, model.nr_choices, model.nr_transitions)
 
 
