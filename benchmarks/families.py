@@ -20,7 +20,8 @@ class Row:
     peers: library:method of each; those that do not take such a model are left out.
     mixes: fast-mixing, so that the target against certified peers holds.
     local: successors are near their state in memory, so that a sweep should be near the bandwidth's floor.
-    kind: "model"; "updates" of single robust states, see `benchmarks.updates`; "robust" models, see `benchmarks.robust`.
+    kind: "model"; "updates" of single robust states, see `benchmarks.updates`; "robust" models, see `benchmarks.robust`;
+        "search" for the worst case, see `benchmarks.searches`.
     """
 
     spelling: str
@@ -56,6 +57,11 @@ def _intervals(nominal: str, *peers: str) -> Row:
     return Row(f"intervals:{nominal}", peers, kind="robust")
 
 
+def _search(*spellings: str) -> tuple[Row, ...]:
+    return tuple(Row(spelling, (), kind="search") for spelling in spellings)
+
+
+_SMALL_GARNET = "garnet:states=50,actions=4,successors=5"
 _DISCOUNTS = (0.95, 0.99, 0.999)
 
 FAMILIES: dict[str, tuple[Row, ...]] = {
@@ -103,6 +109,15 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
         _intervals("garnet:states=100000,actions=5,successors=5,discount=0.95", "storm"),
         _intervals("gridworld:side=333,walls=0.1,discount=0.99", "storm"),
         _intervals("garnet:states=1000000,actions=2,successors=3,discount=0.95", "storm"),
+    ),
+    "searches": _search(
+        "winds=25:windy_walk",
+        "l1=0.2:riverswim:states=20,discount=0.9",
+        "l1=0.2:backlog_inventory",
+        *(f"scenarios={number}:{_SMALL_GARNET}" for number in (2, 4, 8, 16)),
+        f"l1=0.2:{_SMALL_GARNET}",
+        f"kl=0.05:{_SMALL_GARNET}",
+        f"wasserstein=1.0:{_SMALL_GARNET}",
     ),
     "robust_large": (
         Row("l1=0.2:garnet:states=1000000,actions=5,successors=5,discount=0.95", kind="robust"),

@@ -69,6 +69,21 @@ def test_a_row_is_measured_and_reported(kind, spelling, told, tmp_path):
     assert spelling in text
 
 
+def test_a_search_is_counted_and_reported(tmp_path):
+    from benchmarks import report_robust, searches
+
+    spelling = "scenarios=3:garnet:states=8,actions=2,successors=3,discount=0.9"
+    searches.run(spelling, [], 1, tmp_path / "row.json")
+    row = json.loads((tmp_path / "row.json").read_text()) | {"kind": "search"}
+    ways = ("search", "value iteration", "policy iteration")
+    assert all(row[way]["rows"] >= row["pairs"] for way in ways[1:])
+    assert max(row[way]["lower"] for way in ways) <= min(row[way]["upper"] for way in ways)
+    assert row["search"]["known_rows"] > 0 == row["value iteration"]["known_rows"]
+    text = "\n".join(report_robust.sections([{"rows": [row]}]))
+    assert "worst-case search" in text
+    assert spelling in text
+
+
 def test_growth_is_told_in_units_of_n_log_n():
     from benchmarks.report_robust import sections
 
