@@ -50,7 +50,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     subject.add_argument("name", metavar="NAME", nargs="?", help="an objective, or module:function; ? lists the objectives")
     subject.add_argument("--trl", metavar="LOSS", help="a loss of TRL; ? lists them")
     subject.add_argument("--liger", metavar="LOSS", help="a chunked loss of Liger; ? lists them")
-    subject.add_argument("--all", action="store_true", help="every loss of TRL and Liger; takes about half an hour")
+    subject.add_argument("--all", action="store_true", help="every loss of TRL and Liger; takes some minutes")
     parser.add_argument("--pairs", action="store_true", help="NAME is a loss of preferred and rejected answers")
     parser.add_argument("--group-size", type=int, metavar="G", help="answers a group (default: 3)")
     parser.add_argument("--html", metavar="FILE", help="write one page that needs no other file")

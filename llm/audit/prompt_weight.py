@@ -37,7 +37,10 @@ _SHAPES = {
 
 
 def bernstein_coefficients(subject: Subject, group_size: int, horizon: int) -> Array:
-    """c_j, shape (group_size,), from one call of the loss for each number of right answers. Raises LossFailure."""
+    """c_j, shape (group_size,), from one call of the loss for each number of right answers; zero where rounding is all there is.
+
+    Raises LossFailure.
+    """
     right = np.arange(group_size + 1)[:, None] > np.arange(group_size)
     logp = np.full((group_size + 1, group_size, horizon), -1.0)
     mask = np.ones(logp.shape, dtype=bool)
@@ -46,7 +49,9 @@ def bernstein_coefficients(subject: Subject, group_size: int, horizon: int) -> A
     counts = np.arange(group_size + 1)
     right_weight = (weight * right).sum(axis=1) / np.maximum(counts, 1)
     wrong_weight = (weight * ~right).sum(axis=1) / np.maximum(group_size - counts, 1)
-    return group_size * (right_weight[1:] - wrong_weight[:-1])
+    found = group_size * (right_weight[1:] - wrong_weight[:-1])
+    found[np.abs(found) <= group_size * subject.rounding * np.abs(weight).max(initial=0.0)] = 0.0
+    return found
 
 
 def implied_weight(coefficients: Array, p: Array) -> Array:
@@ -78,15 +83,15 @@ def prompt_weight(subject: Subject, group_size: int, horizon: int) -> Finding:
     name = min(residuals, key=lambda key: residuals[key])
     details = {
         "p": grid,
-        "weight": {str(size): curve / np.abs(curve).max() for size, curve in curves.items()},
+        "weight": {str(size): curve / (np.abs(curve).max() or 1.0) for size, curve in curves.items()},
         "residual": residuals,
         "coefficients": {str(size): values for size, values in coefficients.items()},
     }
-    spread = {size: float(np.ptp(values) / np.abs(values).max()) for size, values in coefficients.items()}
+    spread = {size: float(np.ptp(values) / np.abs(values).max()) for size, values in coefficients.items() if values.any()}
     exact = [str(size) for size, width in spread.items() if width < max(1e-6, subject.rounding)]
     small = (
         f" With groups of {' and '.join(exact)} the weight is constant: exactly J."
-        if exact and len(exact) < len(spread)
+        if exact and len(exact) < len(coefficients)
         else ""
     )
     if residuals[name] < 0.02:

@@ -227,3 +227,16 @@ def test_gradients_on_an_environments_tokens_are_caught():
     good = audit(RLOO, problem, group_size=2)
     assert good["direction"].grade == "good"
     assert np.isfinite(good["fixed_point"].value)
+
+
+@pytest.mark.parametrize("average", ["sum", "mean"])
+def test_a_likelihood_that_never_looks_at_the_reward_is_audited_without_rounding_for_signal(average):
+    """Supervised fine-tuning: right and wrong weigh alike, but for the last bits where the mean is over many tokens."""
+
+    def loss(logp, old, ref, mask, rewards, groups):
+        total = torch.where(mask, logp, 0).sum()
+        return -total / (mask.sum() if average == "mean" else 3)
+
+    answer = audit(loss, group_size=2)
+    assert answer["prompt_weight"].grade == "bad"
+    assert "no prompt teaches" in answer["prompt_weight"].verdict
