@@ -37,7 +37,7 @@ _SHAPES = {
 
 
 def bernstein_coefficients(subject: Subject, group_size: int, horizon: int) -> Array:
-    """c_j, shape (group_size,), from one call of the loss for each number of right answers; zero where rounding is all there is.
+    """c_j, shape (group_size,), from one call of the loss for each number of right answers; zero where all is rounding.
 
     Raises LossFailure.
     """
