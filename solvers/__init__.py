@@ -20,6 +20,7 @@ from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
 from .nash import Nash, exploitability, nash
 from .optimistic_value_iteration import OptimisticValueIteration
+from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
 from .preference_iterations import iterate
 from .preference_optimum import population_optimum
@@ -35,6 +36,7 @@ from .solve import solve
 from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
+from .transport import Entropic, NetworkSimplex, Transport, kantorovich
 from .value_iteration import GaussSeidel, ValueIteration
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Certificate",
     "CertificateRejected",
     "EndComponentIteration",
+    "Entropic",
     "Existence",
     "GaussSeidel",
     "InexactPolicyIteration",
@@ -54,9 +57,11 @@ __all__ = [
     "ModifiedPolicyIteration",
     "MultichainPolicyIteration",
     "Nash",
+    "NetworkSimplex",
     "NotConverged",
     "OccupancyProgram",
     "OptimisticValueIteration",
+    "PartialPolicyIteration",
     "PolicyIteration",
     "PreferenceOptimum",
     "PrioritizedSweeping",
@@ -74,6 +79,7 @@ __all__ = [
     "Symmetry",
     "Topological",
     "Trace",
+    "Transport",
     "ValueIteration",
     "Verdict",
     "WorstCaseSearch",
@@ -90,6 +96,7 @@ __all__ = [
     "exploitability",
     "iterate",
     "iwocs",
+    "kantorovich",
     "nash",
     "orbits",
     "population_optimum",
