@@ -20,7 +20,6 @@ from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
 from .nash import Nash, exploitability, nash
 from .optimistic_value_iteration import OptimisticValueIteration
-from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
 from .preference_iterations import iterate
 from .preference_optimum import population_optimum
@@ -61,7 +60,6 @@ __all__ = [
     "NotConverged",
     "OccupancyProgram",
     "OptimisticValueIteration",
-    "PartialPolicyIteration",
     "PolicyIteration",
     "PreferenceOptimum",
     "PrioritizedSweeping",
