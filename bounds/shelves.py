@@ -22,6 +22,8 @@ from . import (
     rates,
     residual,
     rlvr_group,
+    rlvr_log_ratio,
+    rlvr_odds,
     rlvr_risk,
     rlvr_steps,
     robust,
@@ -46,6 +48,8 @@ CATALOGUE: tuple[Bound, ...] = (
     *robust.CATALOGUE,
     *rlvr_group.CATALOGUE,
     *rlvr_risk.CATALOGUE,
+    *rlvr_odds.CATALOGUE,
+    *rlvr_log_ratio.CATALOGUE,
     *rlvr_steps.CATALOGUE,
 )
 """Every theorem."""
