@@ -24,7 +24,7 @@ import numpy as np
 
 from .ambiguity.ambiguity_set import AmbiguitySet
 from .ambiguity.interval import Interval
-from .criterion import AverageReward, TotalReward
+from .criterion import TotalReward
 from .dense import spread
 from .errors import ModelError
 from .model import MDP
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class RobustMDP(OverTable):
     """A nominal problem and what nature may make of its rows. n states, m pairs, z transitions.
 
-    problem: the nominal MDP, discounted or of finite horizon. Its rows are those that nature's sets are made from: without
+    problem: the nominal MDP, of any criterion but total reward. Its rows are those that nature's sets are made from: without
         entries of probability zero, or spread over all states, as the sets' supports say.
     ambiguity: one set for all pairs, or m of one family.
     optimistic: nature helps instead of hindering.
@@ -61,8 +61,10 @@ class RobustMDP(OverTable):
             return
         if not isinstance(self.problem, MDP):
             raise ModelError(f"the nominal problem is a {type(self.problem).__name__}; give an MDP")
-        if isinstance(self.problem.criterion, TotalReward | AverageReward):
-            raise ModelError(f"robust problems are discounted or of finite horizon; the criterion is {self.problem.criterion}")
+        if isinstance(self.problem.criterion, TotalReward):
+            raise ModelError(
+                f"robust problems are discounted, of finite horizon or averaged; the criterion is {self.problem.criterion}"
+            )
         gain = self.transition_reward
         if gain is not None:
             gain = np.array(gain, dtype=np.float64)

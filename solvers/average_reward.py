@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..mdp.model import MDP
+from ..mdp.robust import RobustMDP
 from .answer import Answer
 from .end_component_iteration import EndComponentIteration
 from .errors import NotConverged, SolveError
@@ -16,6 +17,7 @@ from .graph import Graph
 from .multichain import MultichainPolicyIteration, howard
 from .policy_iteration import PolicyIteration
 from .relative_value_iteration import RelativeValueIteration
+from .robust_average_reward import solve_robust_average_reward
 from .watch import Watch
 
 _TIGHTER = (0.9, 0.3, 0.02)
@@ -52,11 +54,13 @@ class _Unichain:
         return howard(problem, eps, start, watch, self.settings.max_rounds, unichain=True)
 
 
-def solve_average_reward(problem: MDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
+def solve_average_reward(problem: MDP | RobustMDP, method: Any, eps: float, start: np.ndarray | None, watch: Watch) -> Answer:
     """Answer of an average-reward maximisation problem; witness lower_bias, upper_bias, both (n_states,).
 
     Raises SolveError, NotConverged.
     """
+    if isinstance(problem, RobustMDP):
+        return solve_robust_average_reward(problem, method, eps, start, watch)
     if method is None:
         return _unasked(problem, eps, start, watch)
     inner = _Unichain(method) if isinstance(method, PolicyIteration) else method

@@ -16,7 +16,7 @@ AverageReward   witness vectors h, k: upper >= P_a upper and upper + h >= r_a + 
                 lower <= P_p lower, lower + k <= r_p + P_p k. Summing K steps and dividing by K gives
                 lower <= gain of p <= best gain <= upper, whatever the chain structure.
 
-Linear robust   see `banach.solvers.check_linear_robust`.
+Linear robust   see `banach.solvers.check_linear_robust`; robust average reward, `banach.solvers.check_robust_average`.
 
 Constrained     see `banach.solvers.check_constrained`; robust problems, `banach.solvers.check_robust`.
 """
@@ -38,6 +38,7 @@ from .certificate import Certificate
 from .check_constrained import check_constrained
 from .check_linear_robust import check_linear_robust
 from .check_robust import check_robust
+from .check_robust_average import check_robust_average
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
 from .problem import Problem
@@ -73,9 +74,11 @@ def check(problem: Problem, certificate: Certificate) -> Verdict:
     if problem.criterion.minimize:
         lower, upper = np.asarray(-upper), np.asarray(-lower)
         witness = dict(_turned_round(name, vector) for name, vector in witness.items())
-    if isinstance(maximal, LinearRobustMDP):
+    averaged = isinstance(maximal, RobustMDP) and isinstance(maximal.criterion, AverageReward)
+    if averaged or isinstance(maximal, LinearRobustMDP):
         claim = Certificate(lower, upper, certificate.policy, maximal.fingerprint, witness)
-        rows, exact = check_linear_robust(maximal, claim)
+        own: Any = check_robust_average if averaged else check_linear_robust
+        rows, exact = own(maximal, claim)
         return Verdict(certificate.width, rows, exact)
     if isinstance(maximal, ConstrainedMDP | RobustMDP):
         claim = Certificate(lower, upper, certificate.policy, maximal.fingerprint, witness)

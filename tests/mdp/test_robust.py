@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from banach.mdp import MDP, AverageReward, ModelError, RobustMDP, instances, strategies
+from banach.mdp import MDP, ModelError, RobustMDP, TotalReward, instances, strategies
 from banach.mdp.ambiguity import L1, Contamination, CVaR, Interval, LInfinity, Scenarios, TotalVariation, WeightedL1
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,7 +179,7 @@ def forest():
         (lambda: RobustMDP(forest(), 0.1), "give an ambiguity set"),
         (lambda: RobustMDP(forest(), [L1(0.1), CVaR(0.5)] * 3), "more than one family"),
         (lambda: RobustMDP(forest(), [L1(0.1), L1(0.1, support="all")] * 3), "family or support"),
-        (lambda: RobustMDP(forest().replace(criterion=AverageReward()), L1(0.1)), "discounted or of finite horizon"),
+        (lambda: RobustMDP(forest().replace(criterion=TotalReward()), L1(0.1)), "of finite horizon or averaged"),
         (lambda: RobustMDP(forest(), L1(0.1), transition_reward=np.zeros(2)), "transition_reward must be"),
         (lambda: RobustMDP(forest(), L1(0.1, support="all"), transition_reward=np.zeros(9)), "store every state"),
         (lambda: RobustMDP(forest(), WeightedL1(0.1, np.ones(2))), "state 0, action 0"),

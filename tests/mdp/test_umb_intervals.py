@@ -145,7 +145,7 @@ def test_an_mdp_refuses_intervals_and_says_who_reads_them():
 
 
 def test_a_criterion_is_needed_and_must_be_one_for_robust_problems():
-    with pytest.raises(ModelError, match=r"die_intervals\.umb: robust problems are discounted or of finite horizon"):
+    with pytest.raises(ModelError, match=r"die_intervals\.umb: robust problems are discounted, of finite horizon or averaged"):
         read_interval_umb(DATA / "die_intervals.umb", target="one")
     with pytest.raises(ModelError, match=r"there is no label 'nine'"):
         read_interval_umb(DATA / "die_intervals.umb", 0.9, target="nine")
