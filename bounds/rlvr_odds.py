@@ -1,7 +1,7 @@
 r"""What likelihood of right answers promises.
 
-pi+ ~ pi s, s(y) in [0, 1] the probability that the verifier accepts y: J(pi+) = E s^2 / E s = r + Var(s) / r, r = E s, prompt by
-prompt. It is the optimum of negative-aware fine-tuning, and of maximum likelihood on accepted answers.
+pi+ ~ pi s, s(y) in [0, 1] the probability that the verifier accepts y: J(pi+) = E s^2 / E s = r + Var(s) / r, r = E s, a
+prompt at a time. It is the optimum of negative-aware fine-tuning, and of maximum likelihood on accepted answers.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ MVaR = w T(a) + T(b), w >= 0.
 
 MIXTURE       MVaR of a mixture of policies is at most the mixture of theirs.
 NO_SIGNAL     all G bundles of B independent answers, each right with probability p, score alike with probability
-              sum_k P(S=k)^G, the G-th power of a G-norm; by Young's inequality a convolution with a distribution does not raise it.
+              sum_k P(S=k)^G, the G-th power of a G-norm, which convolution with a distribution does not raise (Young).
 ENTROPY       with w = 0 and log pi rising with the reward, A = min(R, Q_b) - Q_b and R - A = (R - Q_b)^+ + const rises too:
               Chebyshev's inequality gives Cov(log pi, R - A) >= 0.
 """
