@@ -16,6 +16,8 @@ from .inexact_policy_iteration import InexactPolicyIteration
 from .interval_iteration import IntervalIteration
 from .iwocs import WorstCaseSearch, iwocs
 from .linear_programming import LinearProgramming
+from .metric import Metric, bisimulation_metric, cluster, lax_bisimulation_metric, policy_chain, policy_metric
+from .mico import mico, reduced
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
 from .nash import Nash, exploitability, nash
@@ -53,6 +55,7 @@ __all__ = [
     "InfiniteValue",
     "IntervalIteration",
     "LinearProgramming",
+    "Metric",
     "ModifiedPolicyIteration",
     "MultichainPolicyIteration",
     "Nash",
@@ -81,11 +84,13 @@ __all__ = [
     "ValueIteration",
     "Verdict",
     "WorstCaseSearch",
+    "bisimulation_metric",
     "blackwell",
     "bradley_terry",
     "check",
     "check_splitting_tree",
     "check_symmetry",
+    "cluster",
     "coarsest_bisimulation",
     "distinguish",
     "duality_gap",
@@ -95,9 +100,14 @@ __all__ = [
     "iterate",
     "iwocs",
     "kantorovich",
+    "lax_bisimulation_metric",
+    "mico",
     "nash",
     "orbits",
+    "policy_chain",
+    "policy_metric",
     "population_optimum",
+    "reduced",
     "regularised_nash",
     "regularised_optimum",
     "solve",

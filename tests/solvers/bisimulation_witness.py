@@ -16,7 +16,7 @@ from .. import witness
 
 
 def signatures(problem: MDP, classes: list[int], actions: str, table: list | None = None) -> list:
-    """What a state shows of itself when the classes of its successors can be seen."""
+    """What a state shows of itself when the classes of its successors can be seen; of a table, its actions alone."""
     shown = []
     for state, rows in enumerate(witness.rows(problem) if table is None else table):
         offers = []
@@ -31,6 +31,9 @@ def signatures(problem: MDP, classes: list[int], actions: str, table: list | Non
             }[actions]
             offers.append((name, reward, frozenset((c, p) for c, p in mass.items() if p)))
         labels = tuple(bool(states[state]) for states in problem.labels.values())
+        if table is not None:
+            shown.append(frozenset(offers))
+            continue
         shown.append((bool(problem.terminal[state]), float(problem.terminal_value[state]), labels, frozenset(offers)))
     return shown
 
