@@ -122,7 +122,7 @@ def forward_optimum(reward: Array, ref: Array, beta: float) -> Array:
 def _rest(ascent, start: Array, rounding: float) -> Array | None:
     """A zero of the field, of that relative rounding, in the free logits, or None where it runs away to the edge."""
     options = {} if rounding == DOUBLE else {"eps": rounding}  # differences over a step above the noise
-    for point in (start, np.zeros_like(start), start + np.array([2.0, 0.0])):
+    for point in (start + np.array([2.0, 0.0]), start, np.zeros_like(start)):  # rests lie towards the good arm
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = optimize.root(lambda free: ascent(free)[:-1], point, tol=1e-12, options=options)

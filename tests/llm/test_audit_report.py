@@ -16,7 +16,7 @@ from .plain_losses import dpo, policy_loss
 
 @pytest.fixture(scope="module")
 def grpo():
-    return audit(policy_loss("std", "sequence-mean", "clip", "k3"), name="my <grpo>")
+    return audit(policy_loss("std", "sequence-mean", "clip", "k3"), group_size=2, name="my <grpo>")
 
 
 def test_the_table_shows_every_finding_and_fits_its_width(grpo):
@@ -98,7 +98,7 @@ def test_a_missing_finding_names_those_there_are(grpo):
 
 @pytest.mark.parametrize(("name", "clean"), [("rloo", True), ("grpo", False)])
 def test_specs_of_the_catalogue_are_audited_as_they_are(name, clean):
-    answer = audit(objective(name))
+    answer = audit(objective(name), group_size=2)
     assert (answer["direction"].grade == "good") == clean
 
 
