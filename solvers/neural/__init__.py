@@ -1,0 +1,25 @@
+"""Methods whose policy is a network, on control tasks whose physics nature may choose. Needs torch."""
+
+from .deep_iwocs import DeepSearch, PessimisticPolicy, Round, deep_iwocs
+from .pendulum import Pendulum
+from .soft_learning import Agent, SoftLearning, anywhere, at
+from .task import Policy, Task, returns
+from .worst_parameters import CovarianceSearch, GridSearch, grid
+
+__all__ = [
+    "Agent",
+    "CovarianceSearch",
+    "DeepSearch",
+    "GridSearch",
+    "Pendulum",
+    "PessimisticPolicy",
+    "Policy",
+    "Round",
+    "SoftLearning",
+    "Task",
+    "anywhere",
+    "at",
+    "deep_iwocs",
+    "grid",
+    "returns",
+]
