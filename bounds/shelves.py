@@ -11,6 +11,7 @@ from . import (
     falsehoods,
     group_objectives,
     horizon,
+    metrics,
     models,
     objective_divergences,
     objective_falsehoods,
@@ -19,6 +20,7 @@ from . import (
     policy_gradients,
     preference,
     preference_falsehoods,
+    quotients,
     rates,
     residual,
     rlvr_group,
@@ -27,6 +29,7 @@ from . import (
     rlvr_risk,
     rlvr_steps,
     robust,
+    robust_rates,
 )
 from .bound import Bound
 from .errors import BoundError
@@ -40,12 +43,15 @@ CATALOGUE: tuple[Bound, ...] = (
     *horizon.CATALOGUE,
     *models.CATALOGUE,
     *average.CATALOGUE,
+    *quotients.CATALOGUE,
+    *metrics.CATALOGUE,
     *preference.CATALOGUE,
     *policy_gradients.CATALOGUE,
     *group_objectives.CATALOGUE,
     *objective_divergences.CATALOGUE,
     *objective_optima.CATALOGUE,
     *robust.CATALOGUE,
+    *robust_rates.CATALOGUE,
     *rlvr_group.CATALOGUE,
     *rlvr_risk.CATALOGUE,
     *rlvr_odds.CATALOGUE,
@@ -56,9 +62,12 @@ CATALOGUE: tuple[Bound, ...] = (
 
 FALSEHOODS = (
     *falsehoods.FALSEHOODS,
+    *quotients.FALSEHOODS,
+    *metrics.FALSEHOODS,
     *preference_falsehoods.FALSEHOODS,
     *objective_falsehoods.FALSEHOODS,
     *robust.FALSEHOODS,
+    *robust_rates.FALSEHOODS,
 )
 """Statements that are false, family "false"."""
 
