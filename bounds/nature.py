@@ -1,7 +1,8 @@
 r"""Robust values in exact rationals: the witness for bounds on what nature can do.
 
 Nature answers a vector with one row for each pair: she takes mass from the largest entries and gives it to the smallest (total
-variation), keeps a share of the nominal row and sends the rest to the least entry (contamination), or picks a row from a list.
+variation), keeps a share of the nominal row and sends the rest to the least entry (contamination), fills intervals from the
+least entry on, picks a row from a list, or does one of these to factors that rows mix.
 The value of a policy against her is the end of her own policy iteration: rows fixed, a linear system solved, rows chosen anew
 for its solution, until they serve no better; Howard's iteration over the controller's policies does the rest. Everything is a
 rational number and ends (Iyengar 2005).
@@ -9,7 +10,7 @@ rational number and ends (Iyengar 2005).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from flint import fmpq, fmpq_mat
@@ -43,13 +44,19 @@ class RobustEvidence:
 
     def policy_value(self, policy: np.ndarray) -> np.ndarray:
         """What a policy, int32 (n,), is worth against nature, (n,)."""
+        *_, value = self.natures_rounds(policy)
+        return value
+
+    def natures_rounds(self, policy: np.ndarray) -> Iterator[np.ndarray]:
+        """The nominal value of a policy, int32 (n,), then those of the chains that nature makes of it, to the last, (n,)."""
         here, pairs = self.evidence, self.evidence.pairs_of(policy).tolist()
         value = here.policy_value(policy)
         while True:
+            yield value
             rows = [self.nature(pair, value) for pair in pairs]
             served = [self._worth(pair, row, value) for pair, row in zip(pairs, rows, strict=True)]
             if all(worth == v for worth, v in zip(served, value[here.acting], strict=True)):
-                return value
+                return
             value = self._solved(pairs, rows)
 
     def _solved(self, pairs: Sequence[int], rows: Sequence[Row]) -> np.ndarray:
@@ -114,5 +121,29 @@ def listed(rows: Sequence[Sequence[Row]]) -> Nature:
 
     def nature(pair: int, value: np.ndarray) -> Row:
         return min(rows[pair], key=lambda row: sum((p * v for p, v in zip(row, value, strict=True) if p), NOTHING))
+
+    return nature
+
+
+def boxes(ends: Sequence[tuple[Row, Row]]) -> Nature:
+    """Nature who keeps each pair's row between its ends, lower and upper; some row of sum one must fit."""
+
+    def nature(pair: int, value: np.ndarray) -> Row:
+        row, upper = list(ends[pair][0]), ends[pair][1]
+        rest = 1 - sum(row, NOTHING)
+        for state in sorted(range(len(row)), key=lambda s: value[s]):
+            step = min(rest, upper[state] - row[state])
+            row[state], rest = row[state] + step, rest - step
+        return row
+
+    return nature
+
+
+def mixed(shares: Mapping[int, Sequence[tuple[int, fmpq]]], factors: Nature) -> Nature:
+    """Nature who changes factors: each pair's row is a mixture, (factor, share), of her answers for these."""
+
+    def nature(pair: int, value: np.ndarray) -> Row:
+        answers = [(share, factors(factor, value)) for factor, share in shares[pair]]
+        return [sum((share * row[s] for share, row in answers), NOTHING) for s in range(len(value))]
 
     return nature

@@ -134,8 +134,11 @@ class RationalEvidence:
 
     def greedy(self, value: np.ndarray) -> np.ndarray:
         """Of the greedy policies of value the one that is worst at v*, int32 (n,)."""
-        worth, at_optimum = self.action_values(value), self._optimal_action_values
-        return self._choose(lambda pairs: min(_largest(worth, pairs), key=lambda pair: at_optimum[pair]))
+        return self.worst_best(self.action_values(value), self._optimal_action_values)
+
+    def worst_best(self, worth: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Of the policies that are greedy for action values (m,) the one of the least other values (m,), int32 (n,)."""
+        return self._choose(lambda pairs: min(_largest(worth, pairs), key=lambda pair: other[pair]))
 
     @cached_property
     def _optimal_action_values(self) -> np.ndarray:

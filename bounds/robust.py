@@ -69,7 +69,8 @@ SAMPLES = 6
 _FLAT = "a discounted problem; nature within total variation rho of each row, on its support"
 
 
-def _problems(*extreme: str) -> Mapping[str, MDP]:
+def robust_problems(*extreme: str) -> Mapping[str, MDP]:
+    """The extremal models of these names, then discounted ones small enough for exact games against nature."""
     two_loops = from_lists([[(1.0, {0: 1.0})], [(0.0, {1: 1.0})]], Discounted(0.875))
     own = {"two loops": two_loops} if "two loops" in extreme else {}
     return own | dict(specimens.exact(*(name for name in extreme if name not in own))) | specimens.named(*NAMED)
@@ -244,7 +245,7 @@ CONTRACTION = Bound(
     assumes=_FLAT,
     source="Iyengar, Math. Oper. Res. 30, 2005, theorem 3.2",
     family="robust",
-    problems=partial(_problems, "loop"),
+    problems=partial(robust_problems, "loop"),
 )
 
 SIMULATION = Bound(
@@ -257,7 +258,7 @@ SIMULATION = Bound(
     source="Kearns and Singh, Machine Learning 49, 2002, in sharp form",
     family="robust",
     axis="radius",
-    problems=partial(_problems, "shuffle"),
+    problems=partial(robust_problems, "shuffle"),
 )
 
 PRICE = Bound(
@@ -270,7 +271,7 @@ PRICE = Bound(
     source="Nilim and El Ghaoui, Oper. Res. 53, 2005, with the residual bound; derived in the module",
     family="robust",
     axis="radius",
-    problems=partial(_problems, "shuffle"),
+    problems=partial(robust_problems, "shuffle"),
 )
 
 SENSITIVITY = Bound(
@@ -283,7 +284,7 @@ SENSITIVITY = Bound(
     source="Iyengar, Math. Oper. Res. 30, 2005, with the residual bound; derived in the module",
     family="robust",
     axis="radius",
-    problems=partial(_problems, "shuffle"),
+    problems=partial(robust_problems, "shuffle"),
 )
 
 NOMINAL_POLICY = Bound(
@@ -296,7 +297,7 @@ NOMINAL_POLICY = Bound(
     source="Nilim and El Ghaoui, Oper. Res. 53, 2005, with the residual bound; derived in the module",
     family="robust",
     axis="radius",
-    problems=_problems,
+    problems=robust_problems,
 )
 
 SHRINKAGE = Bound(
@@ -309,7 +310,7 @@ SHRINKAGE = Bound(
     source="Liu and Xu, Distributionally robust offline linear MDPs, 2024, for finite horizons",
     family="robust",
     axis="sweeps",
-    problems=partial(_problems, "two loops"),
+    problems=partial(robust_problems, "two loops"),
 )
 
 CONTAMINATION = Bound(
@@ -322,7 +323,7 @@ CONTAMINATION = Bound(
     source="Wang and Zou, NeurIPS 2021, arXiv 2109.14523, for the set; derived in the module",
     sense="equal to",
     family="robust",
-    problems=_problems,
+    problems=robust_problems,
 )
 
 COVERAGE = Bound(
@@ -334,7 +335,7 @@ COVERAGE = Bound(
     assumes="independent samples of a row",
     source="Weissman et al. 2003; Clopper and Pearson 1934",
     family="robust",
-    problems=_problems,
+    problems=robust_problems,
 )
 
 CATALOGUE = (CONTRACTION, SIMULATION, PRICE, SENSITIVITY, NOMINAL_POLICY, SHRINKAGE, CONTAMINATION, COVERAGE)
@@ -348,7 +349,7 @@ HALF_RADIUS = Bound(
     assumes=_FLAT,
     source="false: the first mass that nature moves is the dearest",
     family="false",
-    problems=_problems,
+    problems=robust_problems,
 )
 
 DETERMINISTIC = Bound(
@@ -360,7 +361,7 @@ DETERMINISTIC = Bound(
     assumes="two actions a state whose rows nature may exchange before she sees the action; pi takes each with probability 1/2",
     source="false: Wiesemann, Kuhn and Rustem, Math. Oper. Res. 38, 2013",
     family="false",
-    problems=_problems,
+    problems=robust_problems,
 )
 
 NOMINAL_SUFFICES = Bound(
@@ -372,7 +373,7 @@ NOMINAL_SUFFICES = Bound(
     assumes=_FLAT + "; pi* optimal without nature",
     source="false: what is best on average may lean on a rare good outcome",
     family="false",
-    problems=_problems,
+    problems=robust_problems,
 )
 
 FALSEHOODS = (HALF_RADIUS, DETERMINISTIC, NOMINAL_SUFFICES)

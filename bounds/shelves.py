@@ -29,6 +29,7 @@ from . import (
     rlvr_risk,
     rlvr_steps,
     robust,
+    robust_rates,
 )
 from .bound import Bound
 from .errors import BoundError
@@ -50,6 +51,7 @@ CATALOGUE: tuple[Bound, ...] = (
     *objective_divergences.CATALOGUE,
     *objective_optima.CATALOGUE,
     *robust.CATALOGUE,
+    *robust_rates.CATALOGUE,
     *rlvr_group.CATALOGUE,
     *rlvr_risk.CATALOGUE,
     *rlvr_odds.CATALOGUE,
@@ -65,6 +67,7 @@ FALSEHOODS = (
     *preference_falsehoods.FALSEHOODS,
     *objective_falsehoods.FALSEHOODS,
     *robust.FALSEHOODS,
+    *robust_rates.FALSEHOODS,
 )
 """Statements that are false, family "false"."""
 

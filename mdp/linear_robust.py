@@ -107,6 +107,11 @@ class LinearRobustMDP:
         return self.problem.n_pairs
 
     @property
+    def n_transitions(self) -> int:
+        """Number of stored transitions of the nominal table."""
+        return self.problem.n_transitions
+
+    @property
     def row_ptr(self) -> np.ndarray:
         """Transitions of each pair of the nominal table, int32 (n_pairs + 1,)."""
         return self.problem.row_ptr
