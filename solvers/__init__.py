@@ -10,6 +10,8 @@ from .bradley_terry import RewardFit, bradley_terry
 from .certificate import Certificate
 from .check import Verdict, check
 from .constrained import OccupancyProgram
+from .distributional import LawCertificate, ReturnLaws, return_laws
+from .distributional_check import check_laws
 from .end_component_iteration import EndComponentIteration
 from .errors import CertificateRejected, Infeasible, InfiniteValue, NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
@@ -54,6 +56,7 @@ __all__ = [
     "Infeasible",
     "InfiniteValue",
     "IntervalIteration",
+    "LawCertificate",
     "LinearProgramming",
     "Metric",
     "ModifiedPolicyIteration",
@@ -71,6 +74,7 @@ __all__ = [
     "RegularisedNash",
     "RegularisedOptimum",
     "RelativeValueIteration",
+    "ReturnLaws",
     "RewardFit",
     "RobustPolicyIteration",
     "Solution",
@@ -88,6 +92,7 @@ __all__ = [
     "blackwell",
     "bradley_terry",
     "check",
+    "check_laws",
     "check_splitting_tree",
     "check_symmetry",
     "cluster",
@@ -110,6 +115,7 @@ __all__ = [
     "reduced",
     "regularised_nash",
     "regularised_optimum",
+    "return_laws",
     "solve",
     "splitting_tree",
     "stability",
