@@ -15,6 +15,7 @@ from enum import StrEnum
 from flint import arb, fmpq
 
 from .bound import Bound, Measurement
+from .errors import BoundError
 from .number import approximate, ball, evaluate, exact, is_exact
 
 ROUNDING = 1e-9
@@ -54,6 +55,9 @@ def judge(bound: Bound, measurement: Measurement) -> Judgement:
     numbers = [measurement.measured, *measurement.values.values()]
     believed = all(is_exact(number) or isinstance(number, arb) for number in numbers)
     measured, promised = measurement.measured, evaluate(bound.statement, measurement.values)
+    for what, number in (("measured", measured), ("promised", promised)):
+        if isinstance(number, arb) and not number.is_finite():
+            raise BoundError(f"{bound.name}: what is {what} is {number}, {dict(measurement.parameters)}; balls must be finite")
     if isinstance(measured, arb) or isinstance(promised, arb):
         order = _order_of_balls(bound, measurement)
     else:

@@ -120,8 +120,21 @@ def _ball_power(base: arb | fmpq, exponent: arb | fmpq) -> arb:
         whole = exponent.unique_fmpz()
         exponent = exponent if whole is None else fmpq(whole)
     if isinstance(exponent, fmpq) and exponent.q == 1:
-        return ball(base) ** int(exponent.p)
-    return ball(base) ** ball(exponent)
+        return whole_power(ball(base), int(exponent.p))
+    base = ball(base)
+    if base.contains(0) and base.upper() > 0 and exponent > 0:  # a power is only written of what is not negative
+        return arb(0).union(base.upper() ** ball(exponent))
+    return base ** ball(exponent)
+
+
+def whole_power(base: arb, exponent: int) -> arb:
+    """base^exponent by multiplications: `**` of a ball that holds zero is NaN."""
+    if exponent < 0:
+        return 1 / whole_power(base, -exponent)
+    found = arb(1)
+    for bit in format(exponent, "b"):
+        found = found * found * base if bit == "1" else found * found
+    return found
 
 
 def _leaves(*_: Any) -> Any:

@@ -45,12 +45,13 @@ def log_of(number: Any) -> Any:
 def divergence(game: TokenEvidence, policy: Table, reference: Table) -> Any:
     """KL(pi | q) of the answers, prompts drawn; in balls, or in power series where the policy is."""
     chance = game.chances(policy)
-    logs = {
-        (node, token): log_of(a) - log_of(b)
-        for node, rows in enumerate(zip(policy, reference, strict=True))
-        for token, (a, b) in enumerate(zip(*rows, strict=True))
-    }
-    return game.mean(chance, [sum((logs[step] for step in answer.steps), arb(0)) for answer in game.answers])
+    with ctx.workprec(PRECISION):
+        logs = {
+            (node, token): log_of(a) - log_of(b)
+            for node, rows in enumerate(zip(policy, reference, strict=True))
+            for token, (a, b) in enumerate(zip(*rows, strict=True))
+        }
+        return game.mean(chance, [sum((logs[step] for step in answer.steps), arb(0)) for answer in game.answers])
 
 
 def divergence_slope(game: TokenEvidence, policy: Table, reference: Table) -> Table:
@@ -89,7 +90,8 @@ def _k1_loss(evidence: Any) -> Iterator[Measurement]:
 def _k1_reward(evidence: Any) -> Iterator[Measurement]:
     game = tokens(evidence, "k1 in the reward")
     for name, policy, reference in game.pairs():
-        whole = [sum(row, arb(0)) for row in log_ratios(game, policy, reference)]
+        with ctx.workprec(PRECISION):
+            whole = [sum(row, arb(0)) for row in log_ratios(game, policy, reference)]
         found = game.ascent(policy, times(game.chances(policy), whole))
         yield in_one_logit(found, divergence_slope(game, policy, reference), slope, {"policy": name})
 

@@ -158,7 +158,8 @@ def ipo_loss(game: TokenEvidence, sampler: Table, tau: fmpq, scores: list[list[A
     half, loss = arb(1 / (2 * tau)), arb(0)
     for prompt, i, j, weight in pairs_of_answers(game, sampler):
         margin, likely = scores[prompt][i] - scores[prompt][j], preferred(game, prompt, i, j)
-        loss += weight * (likely * (margin - half) ** 2 + (1 - likely) * (margin + half) ** 2)
+        over, under = margin - half, margin + half
+        loss += weight * (likely * over * over + (1 - likely) * under * under)
     return loss
 
 
@@ -171,7 +172,8 @@ def _ipo(evidence: Any) -> Iterator[Measurement]:
             mine = [margins(game, policy, game.policies["uniform"], prompt) for prompt in range(game.n_prompts)]
             best, apart = ipo_scores(game, sampler, tau), arb(0)
             for prompt, i, j, weight in pairs_of_answers(game, sampler):
-                apart += weight * (mine[prompt][i] - mine[prompt][j] - best[prompt][i] + best[prompt][j]) ** 2
+                away = mine[prompt][i] - mine[prompt][j] - best[prompt][i] + best[prompt][j]
+                apart += weight * away * away  # not a power: that of a ball which holds zero is NaN
             loss, floor = (ipo_loss(game, sampler, tau, scores) for scores in (mine, best))
         yield Measurement(loss, {least: floor, moved: apart}, {"policy": name})
 

@@ -134,11 +134,12 @@ class TokenEvidence:
     def chances(self, policy: Table) -> list[Any]:
         """Probability of each sequence, its prompt drawn too, (S,), in the arithmetic of the policy."""
         found = []
-        for answer in self.answers:
-            p: Any = self.prompt_chance[answer.prompt] * answer.chance
-            for node, token in answer.steps:
-                p = p * policy[node][token]
-            found.append(p)
+        with ctx.workprec(PRECISION):
+            for answer in self.answers:
+                p: Any = self.prompt_chance[answer.prompt] * answer.chance
+                for node, token in answer.steps:
+                    p = p * policy[node][token]
+                found.append(p)
         return found
 
     def mean(self, chances: Sequence[Any], values: Sequence[Any]) -> Any:
@@ -237,11 +238,12 @@ class TokenEvidence:
     def occupancy(self, policy: Table) -> list[Any]:
         """Probability that a sequence passes through each node, (N,), by a forward pass."""
         reach: list[Any] = [*self.prompt_chance, *[ZERO] * self.problem.tree.n_edges]
-        for prefix, edges in enumerate(self._children):
-            node = self._node_at.get(prefix)
-            for token, edge in enumerate(edges):
-                step = self.edge_chance[edge] if node is None else policy[node][token]
-                reach[self.n_prompts + edge] = reach[prefix] * step
+        with ctx.workprec(PRECISION):
+            for prefix, edges in enumerate(self._children):
+                node = self._node_at.get(prefix)
+                for token, edge in enumerate(edges):
+                    step = self.edge_chance[edge] if node is None else policy[node][token]
+                    reach[self.n_prompts + edge] = reach[prefix] * step
         return [reach[prefix] for prefix in self._node_at]
 
     def groups(

@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import pytest
 import sympy
-from banach.bounds import Bound, Measurement, Proof, judge
+from banach.bounds import Bound, BoundError, Measurement, Proof, judge
 from banach.bounds.number import between
-from flint import fmpq
+from flint import arb, fmpq
 
 x = sympy.Symbol("x")
 
@@ -72,3 +72,11 @@ def test_an_irrational_promise_is_enclosed_until_the_comparison_is_decided():
 )
 def test_tightness_is_one_where_the_bound_is_attained_and_more_where_it_is_broken(sense, measured, promised, tightness):
     assert judge(bound(sense), Measurement(measured, {x: promised})).tightness == tightness
+
+
+@pytest.mark.parametrize("number", [arb("nan"), arb("inf"), arb(0, "inf")], ids=str)
+def test_a_ball_that_says_nothing_does_not_hold_anything(number):
+    with pytest.raises(BoundError, match=r"a bound: what is measured is .*'policy': 'sharp'.*; balls must be finite"):
+        judge(bound(), Measurement(number, {x: 1}, {"policy": "sharp"}))
+    with pytest.raises(BoundError, match="what is promised"):
+        judge(bound(), Measurement(1, {x: number}))

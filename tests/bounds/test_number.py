@@ -85,3 +85,12 @@ def test_numbers_of_all_kinds_become_the_rationals_that_they_are(number):
 def test_a_number_beyond_all_floats_is_shown_as_infinite():
     assert approximate(fmpq(10) ** 400) == float("inf")
     assert approximate(-(fmpq(10) ** 400)) == float("-inf")
+
+
+@pytest.mark.parametrize(("expression", "low", "high"), [(x**2, 0.0, 4.0), (x**3, -1.0, 8.0), (sympy.sqrt(x), 0.0, 2**0.5)])
+def test_a_power_of_a_ball_that_holds_zero_is_enclosed(expression, low, high):
+    found = evaluate(expression, {x: between(-1.0, 2.0)})
+    assert found.is_finite()
+    assert found.lower() <= low
+    assert found.upper() >= high
+    assert not evaluate(1 / x, {x: between(-1.0, 2.0)}).is_finite()
