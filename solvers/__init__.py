@@ -9,6 +9,7 @@ from .blackwell import BlackwellOptimum, blackwell
 from .bradley_terry import RewardFit, bradley_terry
 from .certificate import Certificate
 from .check import Verdict, check
+from .check_static import check_static
 from .constrained import OccupancyProgram
 from .distributional import LawCertificate, ReturnLaws, return_laws
 from .distributional_check import check_laws
@@ -36,6 +37,7 @@ from .relative_value_iteration import RelativeValueIteration
 from .robust_policy_iteration import RobustPolicyIteration
 from .solution import Solution, Trace
 from .solve import solve
+from .static_robust import StaticSolution, any_policy_bound, solve_static
 from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
@@ -81,6 +83,7 @@ __all__ = [
     "SolveError",
     "SplittingTree",
     "Stability",
+    "StaticSolution",
     "Symmetry",
     "Topological",
     "Trace",
@@ -88,12 +91,14 @@ __all__ = [
     "ValueIteration",
     "Verdict",
     "WorstCaseSearch",
+    "any_policy_bound",
     "bisimulation_metric",
     "blackwell",
     "bradley_terry",
     "check",
     "check_laws",
     "check_splitting_tree",
+    "check_static",
     "check_symmetry",
     "cluster",
     "coarsest_bisimulation",
@@ -117,6 +122,7 @@ __all__ = [
     "regularised_optimum",
     "return_laws",
     "solve",
+    "solve_static",
     "splitting_tree",
     "stability",
 ]
