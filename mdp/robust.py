@@ -1,10 +1,13 @@
-r"""Decision problems whose rows nature may change: (s, a)-rectangular robust and optimistic problems.
+r"""Decision problems whose rows nature may change: (s, a)- and s-rectangular robust and optimistic problems.
 
     (T v)(s) = max_a [ r(s, a) + min {p . z : p in U(s, a)} ],      z(j) = r(s, a, j) + g v(j),
 
-with nature on the controller's side, max over p, where `optimistic`. Nature picks every row apart from the others, whenever the
-pair occurs; the optimal policy is deterministic and stationary, and the same value results when nature commits herself once and
-for all (Iyengar 2005; Nilim and El Ghaoui 2005).
+with max over p in place of min where `optimistic`. Nature picks every row apart from the others, whenever the pair occurs; the
+optimal policy is deterministic and stationary, and the same value results when nature commits herself once and for all (Iyengar
+2005; Nilim and El Ghaoui 2005). With `SRectangular(ball)` she picks the rows of a state together, out of one budget, before the
+action is drawn: the optimal policy is stationary and may have to randomise (Wiesemann, Kuhn and Rustem 2013),
+
+    (T v)(s) = max_d min { sum_a d_a (r(s, a) + p_a . z_a) : sum_a D(p_a, pbar_a) <= kappa }.
 
 A set's arrays (weights, intervals, a metric) run over all states where one set is given for all pairs, and over the successors
 that nature may use, in the order in which they are stored, where every pair has its own. With `support="nominal"` nature keeps
@@ -18,21 +21,24 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .ambiguity.ambiguity_set import AmbiguitySet
 from .ambiguity.interval import Interval
+from .ambiguity.s_rectangular import SRectangular
 from .criterion import TotalReward
 from .dense import spread
 from .errors import ModelError
 from .model import MDP
 from .over_table import OverTable
 from .restriction import chosen_pairs, entries_of, restricted
+from .validation import ROW_SUM_TOLERANCE
 
 if TYPE_CHECKING:
     from .robust_operator import RobustOperator
+    from .s_rectangular_operator import SRectangularOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +47,22 @@ class RobustMDP(OverTable):
 
     problem: the nominal MDP, of any criterion but total reward. Its rows are those that nature's sets are made from: without
         entries of probability zero, or spread over all states, as the sets' supports say.
-    ambiguity: one set for all pairs, or m of one family.
-    optimistic: nature helps instead of hindering.
+    ambiguity: one set for all pairs, or m of one family; or one `SRectangular` for all states, or n of one family.
+    optimistic: nature maximises instead of minimising: she helps who maximises, and hinders who minimises.
     transition_reward: float64 (z,), reward of each stored transition of the problem as given, or None. With it rows cannot be
         spread over successors whose reward nobody gave.
+    decision: float64 (m,), the weights by which actions are drawn, when they are given and only nature chooses; or None. For
+        s-rectangular problems.
 
-    Raises ModelError naming the state and action whose set does not fit its row.
+    Raises ModelError naming the state and action whose set does not fit its row, or the state whose weights are none.
     """
 
     problem: MDP
-    ambiguity: AmbiguitySet | Sequence[AmbiguitySet]
+    ambiguity: AmbiguitySet | SRectangular | Sequence[AmbiguitySet | SRectangular]
     _: KW_ONLY
     optimistic: bool = False
     transition_reward: np.ndarray | None = None
+    decision: np.ndarray | None = None
     _sets: _Sets | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,13 +83,16 @@ class RobustMDP(OverTable):
                     f"shape is {gain.shape}"
                 )
         ambiguity = tuple(self.ambiguity) if isinstance(self.ambiguity, Sequence) else self.ambiguity
-        sets = ambiguity if isinstance(ambiguity, tuple) else (ambiguity,)
-        _require_sets(sets, self.problem.n_pairs, isinstance(ambiguity, tuple))
         object.__setattr__(self, "ambiguity", ambiguity)
-        problem, gain = _laid_out(self.problem, sets, gain, isinstance(ambiguity, tuple))
+        of_pairs, shared = _of_pairs(ambiguity, self.problem), self.rectangularity == "s"
+        sets = of_pairs if isinstance(of_pairs, tuple) else (of_pairs,)
+        _require_sets(sets, self.problem.n_pairs, isinstance(of_pairs, tuple))
+        if self.decision is not None:
+            object.__setattr__(self, "decision", _decision(self.problem, self.decision, shared))
+        problem, gain = _laid_out(self.problem, sets, gain, isinstance(of_pairs, tuple))
         object.__setattr__(self, "problem", problem)
         object.__setattr__(self, "transition_reward", gain)
-        object.__setattr__(self, "_sets", _Sets.of(problem, ambiguity))
+        object.__setattr__(self, "_sets", _Sets.of(problem, of_pairs, over_states=shared))
 
     @classmethod
     def intervals(cls, problem: MDP, lower: np.ndarray, upper: np.ndarray, *, optimistic: bool = False) -> RobustMDP:
@@ -100,9 +112,24 @@ class RobustMDP(OverTable):
         """The sets as arrays."""
         return self._sets  # pyright: ignore[reportReturnType]
 
+    @property
+    def rectangularity(self) -> Literal["sa", "s"]:
+        """What nature chooses apart from the rest: the row of a pair, or all rows of a state."""
+        first = self.ambiguity[0] if isinstance(self.ambiguity, tuple) and self.ambiguity else self.ambiguity
+        return "s" if isinstance(first, SRectangular) else "sa"
+
+    @property
+    def randomised(self) -> bool:
+        """Whether policies are weights (n_pairs,): a hostile nature splits a budget over a state's actions, or the weights are
+        given."""
+        return self.rectangularity == "s" and (not self.optimistic or self.decision is not None)
+
     def set_of(self, pair: int) -> AmbiguitySet:
-        """The set of one pair."""
-        return self.ambiguity[pair] if isinstance(self.ambiguity, tuple) else self.ambiguity  # pyright: ignore[reportReturnType]
+        """The set of one pair; in s-rectangular problems the ball whose radius all pairs of the state share."""
+        chosen: Any = self.ambiguity
+        if self.rectangularity == "s":
+            return (chosen[int(self.problem.pair_state[pair])] if isinstance(chosen, tuple) else chosen).ball
+        return chosen[pair] if isinstance(chosen, tuple) else chosen
 
     def entries_of(self, pair: int) -> np.ndarray:
         """The numbers of each successor that the pair's set reads, float64 (k, successors of the pair)."""
@@ -111,8 +138,12 @@ class RobustMDP(OverTable):
         return block.reshape(-1, row.stop - row.start)
 
     @cached_property
-    def operator(self) -> RobustOperator:
+    def operator(self) -> RobustOperator | SRectangularOperator:
         """The robust Bellman operator, for maximisation; minimisation goes through `negated`."""
+        if self.randomised:
+            from .s_rectangular_operator import SRectangularOperator
+
+            return SRectangularOperator.of(self)
         from .robust_operator import RobustOperator
 
         return RobustOperator.of(self)
@@ -125,14 +156,64 @@ class RobustMDP(OverTable):
             if array is not None:
                 digest.update(f"{array.dtype}:{array.shape}".encode())
                 digest.update(array.tobytes())
+        if self.rectangularity == "s":
+            digest.update(b"s-rectangular" if self.decision is None else b"decision" + self.decision.tobytes())
         return digest.hexdigest()
 
     def restricted(self, policy: np.ndarray) -> RobustMDP:
-        """The robust problem in which a policy (n_states,) is the only choice: its value is the policy's robust value."""
+        """The robust problem in which a policy is the only choice: its value is the policy's robust value.
+
+        policy: an action of each state (n_states,), or for s-rectangular problems weights (n_pairs,).
+        Raises ModelError for weights that do not sum to one in a state, or where actions cannot be drawn at random.
+        """
+        if policy.dtype.kind == "f":
+            return RobustMDP(self.problem, self.ambiguity, optimistic=self.optimistic,
+                             transition_reward=self.transition_reward, decision=policy)  # fmt: skip
         pairs = chosen_pairs(self.problem, policy)
         gain = None if self.transition_reward is None else self.transition_reward[entries_of(self.problem, pairs)]
-        sets = tuple(self.ambiguity[k] for k in pairs) if isinstance(self.ambiguity, tuple) else self.ambiguity
+        several = isinstance(self.ambiguity, tuple) and self.rectangularity == "sa"
+        sets = tuple(self.ambiguity[k] for k in pairs) if several else self.ambiguity  # pyright: ignore[reportIndexIssue]
         return RobustMDP(restricted(self.problem, policy), sets, optimistic=self.optimistic, transition_reward=gain)
+
+    def against(self, rows: np.ndarray) -> MDP:
+        """The ordinary problem that is left when nature has chosen her rows, float64 (n_transitions,), for every pair.
+
+        rows: such as `operator.worst_rows(value)`. Raises ModelError when a row is no distribution.
+        """
+        reward = self.problem.reward
+        if self.transition_reward is not None and len(reward):
+            reward = reward + np.add.reduceat(rows * self.transition_reward, self.row_ptr[:-1])
+        return self.problem.replace(probability=np.array(rows), reward=reward)
+
+    def chain(self, policy: np.ndarray, rows: np.ndarray) -> MDP:
+        """The problem with one action a state: the mixture, by weights (n_pairs,), of nature's rows (n_transitions,)."""
+        used = np.flatnonzero(policy > 0)
+        entries, lengths = entries_of(self.problem, used), np.diff(self.row_ptr)[used].astype(np.int64)
+        state = self.problem.pair_state[used]
+        total = np.bincount(state, policy[used], self.n_states)
+        share = policy[used] / total[state]
+        reward = self.against(rows).reward[used] * share
+        size = np.bincount(state, lengths, self.n_states).astype(np.int64)
+        acting = ~self.terminal
+        return MDP(
+            np.concatenate(([0], np.cumsum(acting))),
+            np.concatenate(([0], np.cumsum(size[acting]))),
+            self.problem.successor[entries],
+            rows[entries] * np.repeat(share, lengths),
+            np.bincount(state, reward, self.n_states)[acting],
+            self.problem.criterion,
+            self.terminal,
+            self.terminal_value,
+            self.initial,
+        )
+
+    def floor(self, modulus: float) -> np.ndarray:
+        """A constant c <= T c, with the terminal value in terminal states, (n_states,), for a T that moves it by `modulus`."""
+        worst = float(self.reward.min(initial=0.0))
+        if self.transition_reward is not None:
+            worst += float(self.transition_reward.min(initial=0.0))
+        worst = min(0.0, worst, float(self.terminal_value.min(initial=0.0)))
+        return np.where(self.terminal, self.terminal_value, worst / (1 - modulus) if modulus < 1 else 0.0)
 
     def negated(self) -> RobustMDP:
         """The same problem with every reward's sign, the sense of optimisation and nature's side turned round. Exact."""
@@ -153,26 +234,63 @@ class _Sets:
     entry_ptr: np.ndarray
 
     @classmethod
-    def of(cls, problem: MDP, ambiguity: AmbiguitySet | tuple[AmbiguitySet, ...]) -> _Sets:
+    def of(cls, problem: MDP, ambiguity: AmbiguitySet | tuple[AmbiguitySet, ...], over_states: bool) -> _Sets:
         sets = ambiguity if isinstance(ambiguity, tuple) else (ambiguity,)
         parameter = np.array([one.parameters() for one in sets], dtype=np.float64).reshape(len(sets), -1)
         family = np.array([one.family for one in sets], dtype=np.int64)
-        plain = isinstance(ambiguity, AmbiguitySet) and type(ambiguity).entries is AmbiguitySet.entries
+        plain = (over_states or isinstance(ambiguity, AmbiguitySet)) and type(sets[0]).entries is AmbiguitySet.entries
         blocks: list[np.ndarray] = []
         if not plain:
-            blocks = [_at(problem, k, lambda k=k: _entries(problem, k, ambiguity)).ravel() for k in range(problem.n_pairs)]
+            blocks = [
+                _at(problem, k, lambda k=k: _entries(problem, k, ambiguity, over_states)).ravel()
+                for k in range(problem.n_pairs)
+            ]
         sizes = [len(block) for block in blocks] if blocks else [0] * problem.n_pairs
         entry = np.concatenate(blocks) if blocks else np.empty(0)
         return cls(family, parameter, entry, np.concatenate(([0], np.cumsum(sizes))).astype(np.int64))
 
 
-def _entries(problem: MDP, pair: int, ambiguity: AmbiguitySet | tuple[AmbiguitySet, ...]) -> np.ndarray:
+def _entries(problem: MDP, pair: int, ambiguity: AmbiguitySet | tuple[AmbiguitySet, ...], over_states: bool) -> np.ndarray:
     row = slice(int(problem.row_ptr[pair]), int(problem.row_ptr[pair + 1]))
-    if isinstance(ambiguity, tuple):
-        return np.ascontiguousarray(ambiguity[pair].entries(problem.probability[row]))
+    one = ambiguity[pair] if isinstance(ambiguity, tuple) else ambiguity
+    if isinstance(ambiguity, tuple) and not over_states:
+        return np.ascontiguousarray(one.entries(problem.probability[row]))
     whole = np.zeros(problem.n_states)
     np.add.at(whole, problem.successor[row], problem.probability[row])
-    return np.ascontiguousarray(ambiguity.restrict(ambiguity.entries(whole), problem.successor[row].astype(np.int64)))
+    return np.ascontiguousarray(one.restrict(one.entries(whole), problem.successor[row].astype(np.int64)))
+
+
+def _of_pairs(ambiguity: Any, problem: MDP) -> Any:
+    """The sets of the pairs: one, or a tuple. Raises ModelError for a number of sets that does not fit the states."""
+    sets = ambiguity if isinstance(ambiguity, tuple) else (ambiguity,)
+    shared = [isinstance(one, SRectangular) for one in sets]
+    if not any(shared):
+        return ambiguity
+    if not all(shared):
+        raise ModelError("some of the ambiguity sets are s-rectangular and some are not; give sets of one kind")
+    if not isinstance(ambiguity, tuple):
+        return ambiguity.ball
+    if len(sets) != problem.n_states:
+        raise ModelError(f"{len(sets)} s-rectangular sets for {problem.n_states} states; give one set, or one a state")
+    kinds = {(one.ball.family, one.ball.support) for one in sets}
+    if len(kinds) > 1:
+        raise ModelError("the ambiguity sets are of more than one family or support; give sets of one kind")
+    return tuple(sets[state].ball for state in problem.pair_state.tolist())
+
+
+def _decision(problem: MDP, decision: np.ndarray, shared: bool) -> np.ndarray:
+    if not shared:
+        raise ModelError("weights draw an action at random, which only SRectangular sets speak of; give an action a state")
+    weights = np.array(decision, dtype=np.float64)
+    if weights.shape != (problem.n_pairs,) or not np.isfinite(weights).all() or weights.min(initial=0.0) < 0:
+        raise ModelError(f"a decision is {problem.n_pairs} finite weights >= 0, one a state-action pair; it is {decision!r}")
+    total = np.bincount(problem.pair_state, weights, problem.n_states)
+    for state in np.flatnonzero(~problem.terminal & (np.abs(total - 1) > ROW_SUM_TOLERANCE))[:1]:
+        raise ModelError(
+            f"state {problem.state_of(int(state))}: the weights of its actions sum to {total[state]}; normalise them"
+        )
+    weights.setflags(write=False)
+    return weights
 
 
 def _require_sets(sets: tuple[AmbiguitySet, ...], n_pairs: int, one_each: bool) -> None:

@@ -74,13 +74,7 @@ class RobustOperator:
 
     def start(self) -> np.ndarray:
         """A constant c <= T c, with the terminal value in terminal states; (n_states,)."""
-        model = self.model
-        worst = float(model.reward.min(initial=0.0))
-        if model.transition_reward is not None:
-            worst += float(model.transition_reward.min(initial=0.0))
-        worst = min(0.0, worst, float(model.terminal_value.min(initial=0.0)))
-        floor = worst / (1 - self.modulus) if self.modulus < 1 else 0.0
-        return np.where(model.terminal, model.terminal_value, floor)
+        return self.model.floor(self.modulus)
 
     def blank_policy(self) -> np.ndarray:
         """A fresh array for an action of each state, int32 (n_states,)."""
@@ -169,6 +163,10 @@ class RobustOperator:
             "a robust policy's operator is not affine, since nature answers every vector; use RobustPolicyIteration(), "
             "ModifiedPolicyIteration() or ValueIteration()"
         )
+
+    def tangent(self, policy: np.ndarray, value: np.ndarray) -> MDP:
+        """The chain of the greedy policy at a vector, both (n_states,), and nature's rows there."""
+        return self.frozen(policy, value)
 
     def frozen(self, policy: np.ndarray, value: np.ndarray) -> MDP:
         """The problem with one action a state, the policy's, and nature's rows at a vector; both (n_states,)."""

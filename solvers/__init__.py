@@ -25,6 +25,7 @@ from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
 from .nash import Nash, exploitability, nash
 from .optimistic_value_iteration import OptimisticValueIteration
+from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
 from .preference_iterations import iterate
 from .preference_optimum import population_optimum
@@ -68,6 +69,7 @@ __all__ = [
     "NotConverged",
     "OccupancyProgram",
     "OptimisticValueIteration",
+    "PartialPolicyIteration",
     "PolicyIteration",
     "PreferenceOptimum",
     "PrioritizedSweeping",

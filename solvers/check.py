@@ -18,7 +18,8 @@ AverageReward   witness vectors h, k: upper >= P_a upper and upper + h >= r_a + 
 
 Linear robust   see `banach.solvers.check_linear_robust`; robust average reward, `banach.solvers.check_robust_average`.
 
-Constrained     see `banach.solvers.check_constrained`; robust problems, `banach.solvers.check_robust`.
+Constrained     see `banach.solvers.check_constrained`; robust problems, `banach.solvers.check_robust` and
+                `banach.solvers.check_s_rectangular`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from .check_constrained import check_constrained
 from .check_linear_robust import check_linear_robust
 from .check_robust import check_robust
 from .check_robust_average import check_robust_average
+from .check_s_rectangular import check_s_rectangular
 from .errors import CertificateRejected
 from .exact import row_signs, row_sum_at_least
 from .problem import Problem
@@ -82,7 +84,7 @@ def check(problem: Problem, certificate: Certificate) -> Verdict:
         return Verdict(certificate.width, rows, exact)
     if isinstance(maximal, ConstrainedMDP | RobustMDP):
         claim = Certificate(lower, upper, certificate.policy, maximal.fingerprint, witness)
-        rows, exact = check_robust(maximal, claim) if isinstance(maximal, RobustMDP) else check_constrained(maximal, claim)
+        rows, exact = _over_table(maximal, claim)
         return Verdict(certificate.width, rows, exact)
     prove = {
         Discounted: _discounted,
@@ -92,6 +94,12 @@ def check(problem: Problem, certificate: Certificate) -> Verdict:
     }[type(problem.criterion)]
     ledgers = prove(maximal, lower, upper, certificate.policy, witness)
     return Verdict(certificate.width, sum(ledger.rows for ledger in ledgers), sum(ledger.exact for ledger in ledgers))
+
+
+def _over_table(problem: ConstrainedMDP | RobustMDP, claim: Certificate) -> tuple[int, int]:
+    if isinstance(problem, ConstrainedMDP):
+        return check_constrained(problem, claim)
+    return check_s_rectangular(problem, claim) if problem.randomised else check_robust(problem, claim)
 
 
 def _turned_round(name: str, vector: np.ndarray) -> tuple[str, np.ndarray]:

@@ -27,7 +27,7 @@ from .exact import row_sum_at_least, sign_of_sum
 from .exact_ambiguity import rational, sigma
 from .filter_robust import enclosed_rows
 
-_BITS = (64, 192, 512)
+BITS = (64, 192, 512)
 """Accuracies at which a divergence's row is tried in turn."""
 
 
@@ -39,16 +39,16 @@ def check_robust(problem: RobustMDP, certificate: Certificate) -> tuple[int, int
     lower, upper, policy = certificate.lower, certificate.upper, certificate.policy
     n, staged = problem.n_states, isinstance(problem.criterion, FiniteHorizon)
     horizon = problem.criterion.horizon if isinstance(problem.criterion, FiniteHorizon) else 1
-    _demand("lower", lower, (horizon + 1, n) if staged else (n,))
-    _demand("upper", upper, (horizon + 1, n) if staged else (n,))
+    demand("lower", lower, (horizon + 1, n) if staged else (n,))
+    demand("upper", upper, (horizon + 1, n) if staged else (n,))
     if certificate.witness:
         raise CertificateRejected(f"a robust proof needs no further vectors; it has {sorted(certificate.witness)}")
     shape = (horizon, n) if staged else (n,)
     if policy.shape != shape or policy.dtype.kind != "i":
         raise CertificateRejected(f"the policy has shape {policy.shape}, {policy.dtype}; it must be {shape}, integers")
     if not staged:
-        _require_contraction(problem)
-        _terminals(problem, lower, upper, "")
+        require_contraction(problem)
+        terminals(problem, lower, upper, "")
         return _stage(problem, (lower, lower), (upper, upper), policy, "")
     worth = problem.terminal_value
     for state in np.flatnonzero((lower[-1] > worth) | (upper[-1] < worth))[:1]:
@@ -59,7 +59,7 @@ def check_robust(problem: RobustMDP, certificate: Certificate) -> tuple[int, int
     rows = exact = 0
     for stage in range(horizon):
         where = f" at stage {stage}"
-        _terminals(problem, lower[stage], upper[stage], where)
+        terminals(problem, lower[stage], upper[stage], where)
         now = slice(stage, stage + 2)
         decided, needed = _stage(problem, tuple(lower[now]), tuple(upper[now]), policy[stage], where)
         rows, exact = rows + decided, exact + needed
@@ -88,12 +88,12 @@ def _prove(problem: RobustMDP, pairs: np.ndarray, x: np.ndarray, y: np.ndarray, 
     floor = y[problem.problem.pair_state[pairs]]
     holds, fails = (low >= floor, high < floor) if side > 0 else (high <= floor, low > floor)
     for place in np.flatnonzero(fails)[:1]:
-        raise CertificateRejected(f"{_place(problem, int(pairs[place]))}: {what} does not hold")
+        raise CertificateRejected(f"{place_of(problem, int(pairs[place]))}: {what} does not hold")
     open_ = np.flatnonzero(~holds)
     for place in open_:
         pair = int(pairs[place])
         if not _holds(problem, pair, x, float(floor[place]), side):
-            raise CertificateRejected(f"{_place(problem, pair)}: {what} does not hold")
+            raise CertificateRejected(f"{place_of(problem, pair)}: {what} does not hold")
     return len(open_)
 
 
@@ -109,7 +109,7 @@ def _holds(problem: RobustMDP, pair: int, x: np.ndarray, floor: float, side: int
         [rational(p) for p in model.probability[row].tolist()],
         rational(floor) - rational(float(model.reward[pair])),
     )
-    for bits in _BITS:
+    for bits in BITS:
         low, high = _extreme(chosen, nominal, z, problem.entries_of(pair), turned, bits)
         if (low >= goal) if side > 0 else (high <= goal):
             return True
@@ -126,18 +126,19 @@ def _extreme(
     return (low, high) if turned > 0 else (-high, -low)
 
 
-def _require_contraction(problem: RobustMDP) -> None:
-    """Demand g times the mass of every row of nature's below one."""
+def require_contraction(problem: RobustMDP) -> None:
+    """Demand g times the mass of every row of nature's below one. Raises CertificateRejected."""
     model = problem.problem
     for pair in range(model.n_pairs) if model.discount * (1 + 2e-9) >= 1 else ():
         chosen: Any = problem.set_of(pair)
         rows = np.empty((0, 0)) if chosen.keeps_mass else chosen.rows
         heavy = [sign_of_sum([(model.discount, p) for p in row] + [(-1.0,)]) >= 0 for row in rows.tolist()]
         if any(heavy) or (not heavy and row_sum_at_least(model, pair, model.discount)):
-            raise CertificateRejected(f"{_place(problem, pair)}: discount times the sum of the row is not below one")
+            raise CertificateRejected(f"{place_of(problem, pair)}: discount times the sum of the row is not below one")
 
 
-def _terminals(problem: RobustMDP, lower: np.ndarray, upper: np.ndarray, where: str) -> None:
+def terminals(problem: RobustMDP, lower: np.ndarray, upper: np.ndarray, where: str) -> None:
+    """Demand the terminal values between the bounds (n_states,). Raises CertificateRejected."""
     worth = problem.terminal_value
     for state in np.flatnonzero(problem.terminal & ((lower > worth) | (upper < worth)))[:1]:
         raise CertificateRejected(
@@ -146,14 +147,16 @@ def _terminals(problem: RobustMDP, lower: np.ndarray, upper: np.ndarray, where: 
         )
 
 
-def _demand(name: str, vector: np.ndarray, shape: tuple[int, ...]) -> None:
+def demand(name: str, vector: np.ndarray, shape: tuple[int, ...], infinite: bool = False) -> None:
+    """Demand float64 of a shape, without NaN, and unless `infinite` finite. Raises CertificateRejected."""
     if vector.shape != shape or vector.dtype != np.float64:
         raise CertificateRejected(f"{name} has shape {vector.shape}, {vector.dtype}; it must be {shape}, float64")
-    for place in np.argwhere(~np.isfinite(vector))[:1]:
+    for place in np.argwhere(np.isnan(vector) if infinite else ~np.isfinite(vector))[:1]:
         raise CertificateRejected(f"{name} of state {int(place[-1])} is not finite")
 
 
-def _place(problem: RobustMDP, pair: int) -> str:
+def place_of(problem: RobustMDP, pair: int) -> str:
+    """The words for a pair."""
     model = problem.problem
     state = int(model.pair_state[pair])
     return f"state {model.state_of(state)}, action {model.action_of(state, pair - int(model.state_ptr[state]))}"

@@ -50,7 +50,12 @@ def _answer(problem: MDP, method: Any, reason: str, eps: float, start: np.ndarra
     if operator.modulus >= 1:
         raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")
     lower, upper, policy = certified_fixed_point(operator, method, eps, start, watch)
-    return Answer(lower, upper, policy, method, reason)
+    return Answer(lower, upper, policy, method, reason, evidence(operator, policy, lower, upper))
+
+
+def evidence(operator: Any, policy: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
+    """What the operator's checker needs beside policy and vectors, of any shape: nothing, for most."""
+    return operator.evidence(policy, lower, upper) if hasattr(operator, "evidence") else {}
 
 
 def _size(problem: MDP) -> float:

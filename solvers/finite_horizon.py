@@ -10,6 +10,7 @@ from ..mdp.model import MDP
 from ..mdp.time_varying import TimeVaryingMDP
 from .answer import Answer
 from .backward_induction import BackwardInduction
+from .discounted import evidence
 from .errors import NotConverged, SolveError
 from .watch import Watch
 
@@ -31,7 +32,9 @@ def solve_finite_horizon(problem: MDP | TimeVaryingMDP, method: Any, eps: float,
         lower, upper, policy = method.induce(operators, problem.terminal_value, guard, watch)
         width = float(np.max(upper - lower))
         if width <= eps:
-            return Answer(lower, upper, policy, method, reason)
+            proofs = [evidence(o, policy[t], lower[t + 1], upper[t + 1]) for t, o in enumerate(operators)]
+            witness = {name: np.stack([proof[name] for proof in proofs]) for name in (proofs[0] if proofs else {})}
+            return Answer(lower, upper, policy, method, reason, witness)
     raise NotConverged(
         f"rounding over {len(stages)} stages leaves the bracket {width:.3g} wide (asked for {eps:.3g}); ask for a wider eps",
         reached=width,

@@ -28,6 +28,13 @@ FRAME = 11
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def copy(source, target):
+    """target (n,) = source (n,); a loop, which compiles faster than an assignment to a slice."""
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def shrunk(radius, frame):
     """The part of the way from the nominal rows to rows at the distances SPENT that fits the budget, in [0, 1]."""
     n = frame.shape[1]
@@ -49,7 +56,7 @@ def draw_in(a, part, reward, d, pbar, p, frame):
     moved = up(high_dot(p, d) + off)
     if part < 1.0:
         moved = up(up((1.0 - part) * high_dot(pbar, d)) + up(part * moved))
-        frame[SPENT, a] = up(part * frame[SPENT, a]) if part > 0.0 else 0.0
+        frame[SPENT, a] = up(part * frame[SPENT, a]) if part * frame[SPENT, a] > 0.0 else 0.0
         for i in range(len(d)):
             p[i] = pbar[i] + part * (p[i] - pbar[i])
     frame[HIGH, a] = up(reward + widen(mass, floor, span, 0.0, moved)[1])

@@ -18,7 +18,7 @@ import numpy as np
 
 from .heap import build, settle
 from .rounding import SUM_ERROR, UNIT_ROUNDOFF, high_dot, low_dot, normal_form, total, up, widen
-from .state_bracket import BASE, FLOOR, LOW, MASS, PRICE, SIZE, SPAN, SPENT, TOP, conclude, draw_in, shrunk
+from .state_bracket import BASE, FLOOR, LOW, MASS, PRICE, SIZE, SPAN, SPENT, TOP, conclude, copy, draw_in, shrunk
 from .weighted_l1 import walk
 
 
@@ -45,7 +45,8 @@ def descend(d, order, spare, begun):
     while width < n:
         for start in range(0, n, 2 * width):
             _merge(d, order, spare, start, min(start + width, n), min(start + 2 * width, n))
-        order[:] = spare
+        for i in range(n):
+            order[i] = spare[i]
         width *= 2
 
 
@@ -77,6 +78,18 @@ def _transport(d, pbar, base, span, order, knots):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _compress(knots, begin, count):
+    """Of knots at one distance, which differ by less than floats tell, keep the lowest; their number."""
+    last = begin
+    for k in range(begin + 1, begin + count):
+        if knots[0, k] > knots[0, last]:
+            last += 1
+            knots[0, last] = knots[0, k]
+        knots[1, last] = knots[1, k]
+    return last - begin + 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, counts, frame):
     """The knots (2, 2 N + A) of every action, in units of worth, from 2 row_ptr[a] + a on, and the frame; d: normal forms.
 
@@ -89,8 +102,8 @@ def draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, co
         base, begin = reward[a] + mass * floor, 2 * s + a
         if uniform:
             begun = a > 0 and s - row_ptr[a - 1] == e - s
-            if begun:
-                order[0, s:e] = order[0, row_ptr[a - 1] : s]
+            for i in range(e - s if begun else 0):
+                order[0, s + i] = order[0, row_ptr[a - 1] + i]
             descend(d[s:e], order[0, s:e], order[1, s:e], begun)
             counts[a] = _transport(d[s:e], pbar[s:e], base, span, order[0, s:e], knots[:, begin : 2 * e + a + 1])
         else:
@@ -100,6 +113,7 @@ def draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, co
             for k in range(begin, begin + counts[a]):
                 knots[1, k] = base + span * knots[1, k]
             knots[1, begin + counts[a] - 1] = base
+        counts[a] = _compress(knots, begin, counts[a])
         frame[BASE, a], frame[SPAN, a], frame[MASS, a], frame[FLOOR, a] = base, span, mass, floor
         frame[TOP, a] = knots[1, begin]
 
@@ -218,7 +232,7 @@ def _steepen(a, row_ptr, knots, counts, frame, place, decision):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def take(share, d, pbar, order, p):
     """p (n,) = the nominal row with `share` of its mass moved from the largest entries to the least."""
-    p[:] = pbar
+    copy(pbar, p)
     rest, receiver = share, order[len(d) - 1]
     for place in range(len(d) - 1):
         i = order[place]
@@ -242,7 +256,7 @@ def prove(uniform, given, radius, price, weight, reward, row_ptr, pbar, d, p, wo
             walk(d[s:e], pbar[s:e], weight[s:e], frame[SPENT, a], p[s:e], work[:, s:e], order[:, s:e], knots[:, :0])
         frame[SPENT, a] = _high_distance(p[s:e], pbar[s:e], weight[s:e], work[0, s:e]) if frame[SPENT, a] > 0.0 else 0.0
         if frame[SPENT, a] == 0.0:
-            p[s:e] = pbar[s:e]
+            copy(pbar[s:e], p[s:e])
     part = shrunk(radius, frame)
     for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]

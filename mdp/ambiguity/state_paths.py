@@ -21,7 +21,7 @@ import numpy as np
 from . import burg, chi_square, kullback_leibler
 from .kullback_leibler import collapse
 from .rounding import SUM_ERROR, UNIT_ROUNDOFF, dot, down, high_dot, low_dot, normal_form, total, up
-from .state_bracket import BASE, FLOOR, LOW, MASS, PLACE, PRICE, SIZE, SPAN, SPENT, TOP, conclude, draw_in, shrunk
+from .state_bracket import BASE, FLOOR, LOW, MASS, PLACE, PRICE, SIZE, SPAN, SPENT, TOP, conclude, copy, draw_in, shrunk
 
 KL, CHI_SQUARE, BURG = 7, 9, 11
 END = 600.0
@@ -132,7 +132,7 @@ def _spend(family, u, pbar, row_ptr, d, p, frame):
         s, e = row_ptr[a], row_ptr[a + 1]
         frame[PRICE, a] = frame[SPENT, a] = 0.0
         if frame[TOP, a] <= u or frame[SPAN, a] == 0.0:
-            p[s:e] = pbar[s:e]
+            copy(pbar[s:e], p[s:e])
             continue
         target = max(0.0, (u - frame[BASE, a]) / frame[SPAN, a])
         frame[PLACE, a], frame[SPENT, a], price = push(
@@ -151,14 +151,15 @@ def level(family, radius, pbar, row_ptr, d, p, frame, decision):
     bottom, top = frame[BASE, lowest], frame[TOP, highest]
     decision[:] = 0.0
     if radius == 0.0 or top == bottom:
-        p[:] = pbar
+        copy(pbar, p)
         decision[highest] = 1.0
         return top, 0.0
     spent, prices = _spend(family, bottom, pbar, row_ptr, d, p, frame)
     if spent <= radius:
         decision[lowest] = 1.0
         return bottom, 0.0
-    frame[PLACE, :] = -1.0
+    for a in range(len(decision)):
+        frame[PLACE, a] = -1.0
     low, high = bottom, top
     u, reach = top - 0.25 * (top - bottom), 2 * UNIT_ROUNDOFF * max(abs(top), abs(bottom))
     for _ in range(200):
@@ -223,7 +224,7 @@ def prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame
     for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
         if frame[SPENT, a] == 0.0:
-            p[s:e] = pbar[s:e]
+            copy(pbar[s:e], p[s:e])
         elif family == KL:
             frame[SPENT, a] = kullback_leibler.high_distance(p[s:e], pbar[s:e])
         elif family == CHI_SQUARE:
@@ -240,7 +241,8 @@ def prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame
                 low = decision[a] * frame[SPAN, a] * low_dot(pbar[s:e], d[s:e])
             elif price > 0.0 and frame[SPAN, a] > 0.0:
                 tilt = decision[a] * frame[SPAN, a] / price
-                low = price * tilted_low(family, frame[PLACE, a], tilt, d[s:e], pbar[s:e], frame[MASS, a], work[s:e])
+                least = tilted_low(family, frame[PLACE, a], tilt, d[s:e], pbar[s:e], frame[MASS, a], work[s:e])
+                low = price * max(0.0, least)
             size = decision[a] * (abs(reward[a]) + 2 * frame[MASS, a] * abs(frame[FLOOR, a])) + abs(low)
             frame[LOW, a], frame[SIZE, a] = decision[a] * frame[BASE, a] + low, size
     return conclude(given, radius, price, decision, frame)
@@ -321,7 +323,7 @@ def at_price(family, price, x, d, pbar, mass, p):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def share_out(family, radius, pbar, row_ptr, d, p, frame, decision):
     """(value, price): a given decision's least worth, the price of a unit of distance; p (N,) = worst rows."""
-    p[:] = pbar
+    copy(pbar, p)
     reach, scale, nominal, norm, price = 0.0, 0.0, 0.0, 0.0, 0.0
     for a in range(len(decision)):
         s, e = row_ptr[a], row_ptr[a + 1]
@@ -332,7 +334,7 @@ def share_out(family, radius, pbar, row_ptr, d, p, frame, decision):
             reach += frame[SPENT, a] if worth == 0.0 else np.inf
             scale = max(scale, decision[a] * frame[SPAN, a])
     if scale > 0.0 and reach > radius:
-        p[:] = pbar
+        copy(pbar, p)
         price = _find_price(family, decision, pbar, row_ptr, radius, d, p, frame, scale)
     value = 0.0
     for a in range(len(decision)):

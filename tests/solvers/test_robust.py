@@ -10,6 +10,7 @@ from banach.solvers import (
     Anderson,
     GaussSeidel,
     ModifiedPolicyIteration,
+    PartialPolicyIteration,
     PolicyIteration,
     RankOne,
     RobustPolicyIteration,
@@ -21,7 +22,14 @@ from banach.solvers.exact_ambiguity import exact_sigma
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-METHODS = [ValueIteration(), GaussSeidel(), ModifiedPolicyIteration(5), Anderson(), RobustPolicyIteration()]
+METHODS = [
+    ValueIteration(),
+    GaussSeidel(),
+    ModifiedPolicyIteration(5),
+    Anderson(),
+    RobustPolicyIteration(),
+    PartialPolicyIteration(),
+]
 
 
 def comfortable(model):
@@ -233,6 +241,22 @@ def cycling():
     return RobustMDP(model.replace(reward=reward), L1(1.0), transition_reward=gain)
 
 
+@pytest.mark.parametrize("optimistic", [False, True])
+@pytest.mark.parametrize("radius", [0.5, 1.0, 1.5])
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_policy_iterations_against_nature_take_few_rounds(optimistic, radius, seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(0, 4, size=(4, 2, 4)).astype(float)
+    weights[weights.sum(axis=2) == 0] = 1.0
+    reward, discount = rng.integers(-3, 4, size=(4, 2)).astype(float), rng.choice([0.9, 0.99, 0.999])
+    model = MDP.from_dense(weights / weights.sum(axis=2, keepdims=True), reward, discount=float(discount), layout="sas")
+    gain = rng.integers(-2, 3, size=model.n_transitions).astype(float)
+    problem = RobustMDP(model, L1(radius), optimistic=optimistic, transition_reward=gain)
+    for method in (RobustPolicyIteration(max_rounds=60), PartialPolicyIteration(max_rounds=60)):
+        assert solve(problem, method, eps=1e-6).certificate.width <= 1e-6
+
+
 def test_a_rejected_step_costs_sweeps_and_no_more():
     problem = cycling()
     answer = solve(problem, RobustPolicyIteration(max_rounds=60), eps=1e-6)
@@ -244,8 +268,9 @@ def test_methods_that_need_an_affine_policy_say_so():
     for method in (PolicyIteration(), RankOne()):
         with pytest.raises((SolveError, ValueError), match=r"affine|table|rows"):
             solve(problem, method)
-    with pytest.raises(SolveError, match="robust problems"):
-        solve(instances.make("forest"), RobustPolicyIteration())
+    for method in (RobustPolicyIteration(), PartialPolicyIteration()):
+        with pytest.raises(SolveError, match="robust problems"):
+            solve(instances.make("forest"), method)
 
 
 @pytest.mark.parametrize(
