@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numba
@@ -77,7 +76,7 @@ class Partition:
         position = np.arange(model.n_pairs) - model.state_ptr[model.pair_state]
         widest = int(np.diff(model.state_ptr).max(initial=1)) + 1
         partition = cls(states, classes[model.pair_state].astype(np.int64) * widest + position)
-        _require_fit(model, partition)
+        _fitted(model, partition)
         return partition
 
 
@@ -86,13 +85,15 @@ class Quotient:
     """A problem whose states are classes of another's, and the way back.
 
     model: the merged problem. original: the one it came from. partition: its classes.
-    pair_class: int32, shape (model.n_pairs,), the class of pairs that each action of the merged problem stands for.
+    quotient_pair: int32, shape (original.n_pairs,), the pair of the merged problem that each pair of the original belongs to.
+    first: bool, shape (original.n_pairs,), the pairs that are the first of their class in their state.
     """
 
     model: MDP
     original: MDP
     partition: Partition
-    pair_class: np.ndarray
+    quotient_pair: np.ndarray
+    first: np.ndarray
 
     def lift_value(self, value: np.ndarray) -> np.ndarray:
         """The original's vector of a vector over classes, shape (n_classes,) to (n_states,); of several, row by row."""
@@ -105,39 +106,17 @@ class Quotient:
         several stages are lifted row by row.
         """
         if policy.dtype.kind == "f":
-            lifted = np.zeros(self.original.n_pairs)
-            lifted[self._first_pairs] = policy[self.quotient_pair[self._first_pairs]]
-            return lifted
+            return np.where(self.first, policy[self.quotient_pair], 0.0)
         lifted = [self._lift_actions(stage) for stage in policy.reshape(-1, self.model.n_states)]
         return np.array(lifted, dtype=np.int32).reshape((*policy.shape[:-1], self.original.n_states))
 
     def _lift_actions(self, policy: np.ndarray) -> np.ndarray:
         original, lifted = self.original, np.full(self.original.n_states, -1, dtype=np.int32)
         chosen = (self.model.state_ptr[:-1] + policy)[self.partition.states[original.pair_state]]
-        pairs = self._first_pairs[chosen[self._first_pairs] == self.quotient_pair[self._first_pairs]]
-        lifted[original.pair_state[pairs]] = pairs - original.state_ptr[original.pair_state[pairs]]
+        pairs = np.flatnonzero(self.first & (chosen == self.quotient_pair))
+        states = original.pair_state[pairs]
+        lifted[states] = pairs - original.state_ptr[states]
         return lifted
-
-    @cached_property
-    def quotient_pair(self) -> np.ndarray:
-        """The pair of the merged problem that each pair of the original belongs to, int64, shape (original.n_pairs,)."""
-        key = self.model.pair_state.astype(np.int64) * self._n_pair_classes + self.pair_class
-        order = np.argsort(key)
-        return order[np.searchsorted(key, self._keys, sorter=order)]
-
-    @cached_property
-    def _keys(self) -> np.ndarray:
-        own = self.partition.states[self.original.pair_state].astype(np.int64)
-        return own * self._n_pair_classes + self.partition.pairs
-
-    @property
-    def _n_pair_classes(self) -> int:
-        return self.partition.n_pair_classes
-
-    @cached_property
-    def _first_pairs(self) -> np.ndarray:
-        """The first pair of each state in each class that it offers, ascending."""
-        return first_of_each(self.original, self.partition)
 
 
 def quotient(model: MDP, partition: Partition, weights: np.ndarray | None = None) -> Quotient:
@@ -147,15 +126,12 @@ def quotient(model: MDP, partition: Partition, weights: np.ndarray | None = None
     Labels that differ inside a class are left out. Raises ModelError where the partition does not fit the problem, or a weight
     is not positive.
     """
-    _require_fit(model, partition)
-    first_state = np.unique(partition.states, return_index=True)[1]
-    firsts = first_of_each(model, partition)
-    of_first = np.isin(model.pair_state[firsts], first_state)
-    chosen = firsts[of_first][np.argsort(partition.states[model.pair_state[firsts[of_first]]], kind="stable")]
-    mean = _selection(model, chosen) if weights is None else _means(model, partition, chosen, weights)
+    order, chosen, into, first = _fitted(model, partition)
+    first_state = order[np.searchsorted(partition.states[order], np.arange(partition.n_classes))]
+    mean = _selection(model, chosen) if weights is None else _means(model, into, chosen, weights)
     rows = scipy.sparse.csr_array((model.probability, model.successor, model.row_ptr), shape=(model.n_pairs, model.n_states))
     merge = scipy.sparse.csr_array(
-        (np.ones(model.n_states), (np.arange(model.n_states), partition.states)), shape=(model.n_states, partition.n_classes)
+        (np.ones(model.n_states), partition.states, np.arange(model.n_states + 1)), shape=(model.n_states, partition.n_classes)
     )
     merged = scipy.sparse.csr_array(scipy.sparse.csr_array(mean @ rows) @ merge)
     merged.sort_indices()
@@ -176,13 +152,7 @@ def quotient(model: MDP, partition: Partition, weights: np.ndarray | None = None
         state_names=_named(model.state_names, first_state),
         action_names=_named(model.action_names, chosen),
     )
-    return Quotient(small, model, partition, partition.pairs[chosen])
-
-
-def first_of_each(model: MDP, partition: Partition) -> np.ndarray:
-    """The first pair of each state in each of the pair classes that it offers, ascending, one-dimensional."""
-    key = model.pair_state.astype(np.int64) * max(partition.n_pair_classes, 1) + partition.pairs
-    return np.sort(np.unique(key, return_index=True)[1])
+    return Quotient(small, model, partition, into, first)
 
 
 def _named(names: Sequence[str] | None, chosen: np.ndarray) -> list[str] | None:
@@ -195,21 +165,16 @@ def _selection(model: MDP, chosen: np.ndarray) -> scipy.sparse.csr_array:
     )
 
 
-def _means(model: MDP, partition: Partition, chosen: np.ndarray, weights: np.ndarray) -> scipy.sparse.csr_array:
+def _means(model: MDP, into: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> scipy.sparse.csr_array:
     weights = np.asarray(weights, dtype=np.float64)
     if weights.shape != (model.n_states,) or not np.all(weights > 0) or not np.isfinite(weights).all():
         raise ModelError(f"weights must be {model.n_states} positive numbers, one a state; their shape is {weights.shape}")
-    width = max(partition.n_pair_classes, 1)
-    own = model.pair_state.astype(np.int64) * width + partition.pairs
+    own = model.pair_state.astype(np.int64) * max(len(chosen), 1) + into
     _, place, count = np.unique(own, return_inverse=True, return_counts=True)
     weight = weights[model.pair_state] / count[place]
-    key = partition.states[model.pair_state].astype(np.int64) * width + partition.pairs
-    names = key[chosen]
-    order = np.argsort(names)
-    row = order[np.searchsorted(names, key, sorter=order)]
-    total = np.bincount(row, weight, minlength=len(chosen))
+    total = np.bincount(into, weight, minlength=len(chosen))
     shape = (len(chosen), model.n_pairs)
-    return scipy.sparse.csr_array((weight / total[row], (row, np.arange(model.n_pairs))), shape=shape)
+    return scipy.sparse.csr_array((weight / total[into], (into, np.arange(model.n_pairs))), shape=shape)
 
 
 def _labels(name: str, given: np.ndarray, length: int) -> np.ndarray:
@@ -221,31 +186,64 @@ def _labels(name: str, given: np.ndarray, length: int) -> np.ndarray:
     return np.ascontiguousarray(numbers, dtype=np.int64)
 
 
-def _require_fit(model: MDP, partition: Partition) -> None:
-    """Raise ModelError unless states of one class are alike in being terminal and in the classes of pairs that they offer."""
+def _fitted(model: MDP, partition: Partition) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The states class by class, the pairs that stand for the merged ones, and `quotient_pair` and `first` of the quotient.
+
+    Raises ModelError unless states of one class are alike in being terminal and in the classes of pairs that they offer.
+    """
     if len(partition.states) != model.n_states or len(partition.pairs) != model.n_pairs:
         raise ModelError(
             f"the partition is of {len(partition.states)} states and {len(partition.pairs)} pairs; the model has "
             f"{model.n_states} and {model.n_pairs}"
         )
-    firsts = first_of_each(model, partition)
-    first_state = np.unique(partition.states, return_index=True)[1].astype(np.int64)
-    counts = np.bincount(model.pair_state[firsts], minlength=model.n_states)
-    standing = first_state[partition.states]
-    offered = np.zeros(0, dtype=np.int64)
-    if len(firsts):
-        width = partition.n_pair_classes
-        offered = np.isin(
-            standing[model.pair_state[firsts]] * width + partition.pairs[firsts],
-            model.pair_state[firsts].astype(np.int64) * width + partition.pairs[firsts],
-        )
-    faults = counts != counts[standing]
-    faults[model.pair_state[firsts[~offered.astype(bool)]]] = True
-    for state in np.flatnonzero(faults)[:1].tolist():
+    kernel: Any = _fit
+    state, standing, order, chosen, into, first = kernel(
+        model.state_ptr, partition.states, partition.pairs, partition.n_classes, partition.n_pair_classes
+    )
+    if state >= 0:
         raise ModelError(
-            f"state {model.state_of(state)} is in the class of state {model.state_of(int(standing[state]))} and does not offer "
+            f"state {model.state_of(state)} is in the class of state {model.state_of(standing)} and does not offer "
             "the same classes of actions; separate them, or match their actions"
         )
+    return order, chosen, into, first
+
+
+@numba.njit(cache=True, nogil=True)
+def _fit(state_ptr, state_class, pair_class, n_classes, n_pair_classes):
+    """See `_fitted`; first a state that does not fit and the one that stands for its class, or -1 and -1."""
+    n_states, n_pairs = len(state_class), len(pair_class)
+    begin = np.zeros(n_classes + 1, dtype=np.int64)
+    for c in state_class:
+        begin[c + 1] += 1
+    for c in range(n_classes):
+        begin[c + 1] += begin[c]
+    order, at = np.empty(n_states, dtype=np.int64), begin[:-1].copy()
+    for state in range(n_states):
+        order[at[state_class[state]]] = state
+        at[state_class[state]] += 1
+    offered, seen = np.full(n_pair_classes, -1, np.int32), np.full(n_pair_classes, -1, np.int32)
+    number, chosen = np.empty(n_pair_classes, np.int32), np.empty(n_pairs, np.int64)
+    into, first, found = np.empty(n_pairs, np.int32), np.zeros(n_pairs, np.bool_), 0
+    for c in range(n_classes):
+        standing, before = order[begin[c]], found
+        for pair in range(state_ptr[standing], state_ptr[standing + 1]):
+            k = pair_class[pair]
+            if offered[k] != c:
+                offered[k], number[k], chosen[found] = c, found, pair
+                found += 1
+        for i in range(begin[c], begin[c + 1]):
+            state, count = order[i], 0
+            for pair in range(state_ptr[state], state_ptr[state + 1]):
+                k = pair_class[pair]
+                if offered[k] != c:
+                    return state, standing, order, chosen[:found], into, first
+                into[pair] = number[k]
+                if seen[k] != state:
+                    seen[k], first[pair] = state, True
+                    count += 1
+            if count != found - before:
+                return state, standing, order, chosen[:found], into, first
+    return -1, -1, order, chosen[:found], into, first
 
 
 @numba.njit(cache=True, nogil=True)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
+import numba
 import numpy as np
 
 from ..mdp.model import MDP
@@ -43,10 +45,21 @@ def masses(model: MDP, rational: bool) -> Masses:
 
 
 def _floats(model: MDP) -> Masses:
-    scaled = model.probability * 2.0**GRID
-    units = np.rint(scaled)
-    error = float(np.abs(scaled - units).max(initial=0.0)) * 2.0**-GRID
-    return Masses(units.astype(np.int64), 2**GRID, error)
+    kernel: Any = on_grid
+    units, error = kernel(model.probability, 2.0**GRID)
+    return Masses(units, 2**GRID, error / 2.0**GRID)
+
+
+@numba.njit(cache=True, nogil=True)
+def on_grid(probability, per_one):
+    """Probabilities (z,) in whole units, int64 (z,), and the greatest rounding, in units."""
+    units, error = np.empty(len(probability), dtype=np.int64), 0.0
+    for entry in range(len(probability)):
+        scaled = probability[entry] * per_one
+        whole = np.rint(scaled)
+        error = max(error, abs(scaled - whole))
+        units[entry] = np.int64(whole)
+    return units, error
 
 
 def _fractions(model: MDP) -> Masses:

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 
 from ..mdp.model import MDP
-from ..mdp.quotient import Partition, first_of_each
+from ..mdp.quotient import Partition
 from .bisimulation_masses import GRID, Masses, masses
 from .errors import CertificateRejected
 
@@ -108,10 +108,9 @@ def _require_alike(model: MDP, partition: Partition) -> None:
         raise CertificateRejected(
             f"state {model.state_of(state)}: it does not end as state {model.state_of(int(first[state]))} does"
         )
-    offers = first_of_each(model, partition)
-    owner = model.pair_state[offers]
     width = max(partition.n_pair_classes, 1)
-    key = np.sort(owner.astype(np.int64) * width + partition.pairs[offers])
+    key = np.unique(model.pair_state.astype(np.int64) * width + partition.pairs)
+    owner = key // width
     count = np.bincount(owner, minlength=model.n_states)
     begin = np.concatenate(([0], np.cumsum(count)))
     wrong = count != count[first]

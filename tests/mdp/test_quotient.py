@@ -22,8 +22,8 @@ def exact_quotient(problem, actions):
     """The problem, its quotient, and whether the merged rows are floats without rounding."""
     merged = quotient(problem, coarsest_bisimulation(problem, actions=actions))
     exact = True
-    for k, c in enumerate(merged.pair_class.tolist()):
-        pair = int(np.flatnonzero(merged.partition.pairs == c)[0])
+    for k in range(merged.model.n_pairs):
+        pair = int(np.flatnonzero(merged.quotient_pair == k)[0])
         mass = [Fraction(0)] * merged.model.n_states
         for e in range(problem.row_ptr[pair], problem.row_ptr[pair + 1]):
             mass[merged.partition.states[problem.successor[e]]] += Fraction(float(problem.probability[e]))
