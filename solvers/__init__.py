@@ -13,6 +13,7 @@ from .check_static import check_static
 from .constrained import OccupancyProgram
 from .distributional import LawCertificate, ReturnLaws, return_laws
 from .distributional_check import check_laws
+from .dual_cvar import dual_cvar_upper_bound
 from .end_component_iteration import EndComponentIteration
 from .errors import CertificateRejected, Infeasible, InfiniteValue, NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
@@ -39,6 +40,15 @@ from .robust_policy_iteration import RobustPolicyIteration
 from .solution import Solution, Trace
 from .solve import solve
 from .static_robust import StaticSolution, any_policy_bound, solve_static
+from .stock import (
+    OptimalRisk,
+    StockPlan,
+    distributional_policy_iteration,
+    distributional_value_iteration,
+    optimal_cvar,
+    optimal_mean_variance,
+    optimal_utility,
+)
 from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
@@ -68,6 +78,7 @@ __all__ = [
     "NetworkSimplex",
     "NotConverged",
     "OccupancyProgram",
+    "OptimalRisk",
     "OptimisticValueIteration",
     "PartialPolicyIteration",
     "PolicyIteration",
@@ -86,6 +97,7 @@ __all__ = [
     "SplittingTree",
     "Stability",
     "StaticSolution",
+    "StockPlan",
     "Symmetry",
     "Topological",
     "Trace",
@@ -105,6 +117,9 @@ __all__ = [
     "cluster",
     "coarsest_bisimulation",
     "distinguish",
+    "distributional_policy_iteration",
+    "distributional_value_iteration",
+    "dual_cvar_upper_bound",
     "duality_gap",
     "exact_policies",
     "exact_value",
@@ -115,6 +130,9 @@ __all__ = [
     "lax_bisimulation_metric",
     "mico",
     "nash",
+    "optimal_cvar",
+    "optimal_mean_variance",
+    "optimal_utility",
     "orbits",
     "policy_chain",
     "policy_metric",
