@@ -35,7 +35,7 @@ def task(name: str, **settings: Any) -> Task:
             raise TaskError(f"digit_chain: {fault}") from None
     known = _datasets()
     if name not in EASY and name not in known:
-        near = difflib.get_close_matches(name, (*TASKS, *known), n=4, cutoff=0.4)
+        near = difflib.get_close_matches(name, sorted({*TASKS, *known}), n=4, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(TASKS)}"
         raise TaskError(f"no task is called {name!r}; {hint}")
     own = {key: settings.pop(key) for key in ("seed", "shots") if key in settings}

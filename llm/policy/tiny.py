@@ -27,6 +27,7 @@ def tiny_policy(
         num_key_value_heads=2,
         max_position_embeddings=4096,
         tie_word_embeddings=tied,
+        initializer_range=width**-0.5,  # the usual 0.02 is meant for widths of a thousand: here attention would start near zero
         bos_token_id=None,
         eos_token_id=tokenizer.eos[0],
         pad_token_id=tokenizer.pad,

@@ -1,0 +1,220 @@
+r"""From problems to a batch: answers, their rewards, and every field that the objective reads.
+
+Answers are drawn from the policy that is trained, so their log-probabilities under the old policy are those of the sampler, and
+no pass through the model is spent on them; they are computed again where sampler and trainer differ (a nucleus, half
+precision) or where the objective corrects for the difference.
+
+Shape suffixes: B answers, T answer positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import TokenBatch
+from ..environments.problem import Problem, Sample
+from ..environments.reward import Failure, Rewarded
+from ..objective import ObjectiveSpec
+from ..policy.causal import Policy, Prompts
+from ..rollout.rollout import Rollout, sample
+from ..rollout.score import Scores, score
+from .parallel import widened
+from .run import Run
+from .settings import TrainError
+
+PROVIDED = [
+    "logp_ref_BT",
+    "logp_sampler_BT",
+    "entropy_BT",
+    "log_policy_BTV",
+    "log_reference_BTV",
+    "value_BT",
+    "value_old_BT",
+    "turn_BT",
+    "truncated_B",
+    "token_BT",
+    "hidden_BTD",
+    "fresh_BT",
+    "bundle_B",
+    "first_call_B",
+    "rounds_left_B",
+    "mode_B",
+    "forced_B",
+]
+"""Fields of a batch that a run can fill."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """Answers of one step.
+
+    rollout: this process's. batch: of all processes. first: where in the batch this process's rows begin.
+    numbers: what is worth recording. failures: of this process's rewards.
+    """
+
+    rollout: Rollout
+    batch: TokenBatch
+    first: int
+    numbers: dict[str, float]
+    failures: tuple[Failure, ...]
+
+
+def collect(run: Run) -> Experience:
+    """The batch of the run's next step. Raises TrainError for an objective that reads what no run has."""
+    own, spec = run.settings, run.spec
+    assert isinstance(spec, ObjectiveSpec)
+    missing = [name for name in spec.needs if name not in PROVIDED]
+    if missing:
+        raise TrainError(f"{spec.name} reads {', '.join(missing)}, which sampled answers do not have; call its loss yourself")
+    if own.objective == "sft":
+        numbers = [run.step * own.prompts + i for i in run.processes.share(own.prompts)]
+        rollout = demonstrations(run, numbers)
+        rewarded, size = Rewarded(torch.ones(len(rollout)).double(), torch.zeros(len(rollout), dtype=torch.bool)), 1
+    else:
+        rollout, rewarded = answered(run, run.step, run.processes.share(own.prompts))
+        size = own.group_size
+    fields = run.processes.gathered(_fields(run, rollout, rewarded, size))
+    batch = TokenBatch(**fields)
+    first = run.processes.share(own.prompts).start * size
+    return Experience(rollout, batch, first, _numbers(run, rollout, rewarded), rewarded.failures)
+
+
+def answered(run: Run, step: int, places: Sequence[int]) -> tuple[Rollout, Rewarded]:
+    """Answers to the problems at these places of a step, and their rewards."""
+    own = run.settings
+    problems = [run.task.problem(step * own.prompts + place) for place in places]
+    prompts = [run.policy.tokenizer.encode(problem.prompt) for problem in problems]
+    keys = [(own.seed, step, place) for place in places]
+    rollout = sample(run.policy, prompts, own.group_size, run.sampling, keys)
+    return rollout, run.reward(read(run.policy, problems, rollout, own.group_size))
+
+
+def read(policy: Policy, problems: Sequence[Problem], rollout: Rollout, group_size: int) -> list[Sample]:
+    """What the reward sees of each answer."""
+    cut = rollout.truncated_B.tolist()
+    return [
+        Sample(problems[b // group_size], policy.tokenizer.decode(tokens), cut[b]) for b, tokens in enumerate(rollout.answers())
+    ]
+
+
+def demonstrations(run: Run, numbers: Sequence[int]) -> Rollout:
+    """Right answers to the problems of these numbers as if they had been sampled; a share of wrong ones, `noise`, among them.
+
+    A wrong answer is the right one of another problem.
+    """
+    own, tokenizer = run.settings, run.policy.tokenizer
+    end = tokenizer.encode(run.task.stop)[:1] if run.task.stop else [tokenizer.eos[0]]
+    prompts, answers = [], []
+    for number in numbers:
+        rng = np.random.default_rng((own.seed, 7, number))
+        other = run.task.problem(number + 1 + int(rng.integers(10**6)))
+        problem = run.task.problem(number)
+        space = " " if problem.prompt.endswith(":") else ""
+        prompts.append(tokenizer.encode(problem.prompt))
+        answers.append(tokenizer.encode(space + (other if rng.random() < own.noise else problem).answer) + end)
+    width, device = max(map(len, answers)), run.policy.device
+    token_BT = torch.tensor([answer + [tokenizer.pad] * (width - len(answer)) for answer in answers], device=device)
+    length_B = torch.tensor([len(answer) for answer in answers], device=device)
+    real_BT = torch.arange(width, device=device) < length_B[:, None]
+    return Rollout(
+        Prompts.of(prompts, tokenizer.pad, device),
+        torch.arange(len(answers), device=device),
+        token_BT,
+        real_BT,
+        real_BT,
+        torch.zeros(real_BT.shape, dtype=torch.float64, device=device),
+        torch.zeros_like(token_BT),
+        torch.zeros_like(length_B, dtype=torch.bool),
+        run.sampling,
+    )
+
+
+def rescored(run: Run, policy: Policy, rollout: Rollout, **wanted: Any) -> Scores:
+    """Scores of all answers, without gradient, so many prompts at a time as a microbatch holds."""
+    width, parts, taken = rollout.token_BT.shape[1], [], []
+    with torch.no_grad():
+        for groups in torch.unique(rollout.group_B).split(run.settings.microbatch):
+            taken.append(torch.isin(rollout.group_B, groups).nonzero()[:, 0])
+            parts.append(score(policy, rollout.select(taken[-1]), entropy=False, **wanted))
+    back_B = torch.cat(taken).argsort()
+    names = [name for name in vars(parts[0]) if getattr(parts[0], name) is not None]
+    return Scores(**{name: torch.cat([widened(getattr(part, name), width) for part in parts])[back_B] for name in names})
+
+
+def _fields(run: Run, rollout: Rollout, rewarded: Rewarded, size: int) -> dict[str, Tensor]:
+    """The batch's fields for this process's answers."""
+    own, spec, device = run.settings, run.spec, rollout.token_BT.device
+    assert isinstance(spec, ObjectiveSpec)
+    needs, rows = set(spec.needs), torch.arange(len(rollout), device=device)
+    place_B = run.processes.share(own.prompts).start + rows // size
+    mask_BT = rollout.mask_BT & ~rewarded.failed_B.to(device)[:, None]
+    fields = {
+        "mask_BT": mask_BT,
+        "reward_B": rewarded.reward_B.to(device),
+        "group_B": place_B,
+        "logp_sampler_BT": rollout.logp_sampler_BT,
+        "truncated_B": rollout.truncated_B,
+        "token_BT": rollout.token_BT,
+        "turn_BT": rollout.turn_BT,
+        "fresh_BT": torch.ones_like(mask_BT),
+        "bundle_B": place_B // own.bundle * size + rows % size,
+        "first_call_B": _first_call(rollout),
+        "rounds_left_B": torch.zeros_like(rows),
+        "mode_B": -torch.ones_like(rows),
+        "forced_B": torch.zeros_like(rows, dtype=torch.bool),
+    }
+    differs = own.top_p < 1 or spec.behaviour is not None or next(run.policy.model.parameters()).element_size() < 4
+    if differs or own.objective == "sft" or needs & {"value_BT", "hidden_BTD", "log_policy_BTV"}:
+        wanted = {"critic": run.critic, "hidden": "hidden_BTD" in needs, "table": "log_policy_BTV" in needs}
+        old = rescored(run, run.policy, rollout, **wanted)
+        found = {"logp_old_BT": old.logp_BT, "hidden_BTD": old.hidden_BTD, "log_policy_BTV": old.log_policy_BTV}
+        fields |= {name: x for name, x in (found | {"value_BT": old.value_BT}).items() if x is not None}
+    else:
+        fields["logp_old_BT"] = rollout.logp_sampler_BT
+    if run.reference is not None:
+        with run.reference.active():
+            reference = rescored(run, run.reference.policy, rollout, table="log_reference_BTV" in needs)
+        fields["logp_ref_BT"] = reference.logp_BT
+        if reference.log_policy_BTV is not None:
+            fields["log_reference_BTV"] = reference.log_policy_BTV
+    if "value_BT" in fields:
+        fields["value_old_BT"] = fields["value_BT"]
+    fields["logp_old_BT"] = fields["logp_old_BT"].to(torch.promote_types(run.policy.model.dtype, torch.float32))
+    if spec.entropy:
+        fields["entropy_BT"] = torch.zeros_like(fields["logp_old_BT"])
+    return fields | {"logp_BT": fields["logp_old_BT"]}
+
+
+def _first_call(rollout: Rollout) -> Tensor:
+    """(B,): policy tokens before the environment first spoke, -1 where it never did."""
+    spoke_BT = rollout.real_BT & ~rollout.mask_BT
+    before_B = (rollout.mask_BT & (spoke_BT.cumsum(1) == 0)).sum(1)
+    return torch.where(spoke_BT.any(1), before_B, -1)
+
+
+def _numbers(run: Run, rollout: Rollout, rewarded: Rewarded) -> dict[str, float]:
+    """Shares and means over all processes' answers."""
+    n, tokens = len(rollout), int(rollout.mask_BT.sum())
+    sums = run.processes.numbers(
+        {
+            "answers": n,
+            "tokens": tokens,
+            "right": float((rewarded.reward_B >= 1).sum()),
+            "unparsed": float(sum(rewarded.closed.values())),
+            "failed": float(len(rewarded.failures)),
+            "surprise": -float(rollout.logp_sampler_BT.sum()),
+        }
+    )
+    return {
+        "right_share": sums["right"] / sums["answers"],
+        "unparsed_share": sums["unparsed"] / sums["answers"],
+        "reward_failures": sums["failed"],
+        "length_mean": sums["tokens"] / sums["answers"],
+        "entropy_sampled": sums["surprise"] / max(sums["tokens"], 1),
+    }

@@ -1,0 +1,310 @@
+"""The loop's gradient is that of the large batch, whatever it is cut into, and every objective trains."""
+
+import math
+
+import pytest
+import torch
+from banach.llm.catalogue import OBJECTIVES
+from banach.llm.environments import Component, Reward
+from banach.llm.plan import plan
+from banach.llm.preference_catalogue import PREFERENCES
+from banach.llm.rollout import score
+from banach.llm.surrogate import PolicyGradient
+from banach.llm.train import Settings, TrainError, estimate_memory, open_policy, read_metrics, train
+from banach.llm.train.experience import collect, rescored
+from banach.llm.train.loop import step
+from banach.llm.train.preference import matched, refreshed, update_pairs, wins
+from banach.llm.train.update import accumulate, alive, update
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .training import begun, small
+
+pytest.importorskip("transformers")
+
+
+def moved(run):
+    """The policy a little away from the one that sampled, so that ratios are not 1."""
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in run.policy.trained().values():
+            p.add_(0.02 * torch.randn(p.shape, generator=noise).to(p))
+
+
+def gradient(run):
+    found = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in run.policy.trained().values()])
+    for p in run.policy.trained().values():
+        p.grad = None
+    return found.double()
+
+
+def whole_by_autograd(run, planned, experience):
+    """The gradient of the whole batch's loss, each sequence by itself through the whole model and all logits held."""
+    rollout, batch = experience.rollout, planned.batch
+    rows, entropies, tables = [], [], []
+    for b in range(len(rollout)):
+        prompt = rollout.prompts.token_GP[rollout.group_B[b]][rollout.prompts.real_GP[rollout.group_B[b]]]
+        tokens = torch.cat([prompt, rollout.token_BT[b]])
+        table = run.policy.model(input_ids=tokens[None]).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        rows.append(table.gather(1, rollout.token_BT[b][:, None])[:, 0])
+        entropies.append(-(table.exp() * table).sum(1))
+        tables.append(table)
+    fresh = {"entropy_BT": torch.stack(entropies)} if planned.spec.entropy else {}
+    if batch.log_policy_BTV is not None:
+        fresh["log_policy_BTV"] = torch.stack(tables)
+    planned.evaluate(logp_BT=torch.stack(rows), **fresh).loss.backward()
+    return gradient(run)
+
+
+CUTS = {
+    "grpo": {},
+    "grpo, full divergence": {"objective_settings": {"estimator": "full", "beta": 0.5}},
+    "dr_grpo": {},
+    "gspo": {"objective_settings": {"unusual_clip": True, "low": 0.2, "high": 0.2}},
+    "reinforce": {"objective_settings": {"entropy": 0.1}},
+    "rloo": {},
+    "cispo": {},
+    "dapo": {},
+    "nft": {},
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(name):
+    run = begun(objective=name.partition(",")[0], **CUTS[name])
+    experience = collect(run)
+    planned = plan(run.spec, experience.batch)
+    moved(run)
+    rows, found = alive(planned).nonzero()[:, 0], []
+    assert len(rows) > 0
+    for microbatch in (1, 3, 4):
+        run.settings = small(objective=run.settings.objective, microbatch=microbatch)
+        accumulate(run, planned, experience, rows, 1.0, None)
+        found.append(gradient(run))
+    wanted = whole_by_autograd(run, planned, experience)
+    size = float(wanted.abs().max())
+    assert size > 0
+    for each in found:
+        torch.testing.assert_close(each, wanted, rtol=0, atol=2e-5 * size)
+
+
+def test_an_answer_without_weight_is_not_passed_through_the_model_and_has_no_gradient():
+    run = begun(objective="dr_grpo", prompts=8, seed=3)
+    experience = collect(run)
+    planned = plan(run.spec, experience.batch)
+    live = alive(planned)
+    assert 0 < live.sum() < len(live)
+    accumulate(run, planned, experience, (~live).nonzero()[:, 0], 1.0, None)
+    assert (gradient(run) == 0).all()
+    passed = []
+    hook = run.policy.body.register_forward_pre_hook(
+        lambda module, args, named: passed.append(len(named["input_ids"])), with_kwargs=True
+    )
+    run.settings = small(objective="dr_grpo", prompts=8, microbatch=8)
+    update(run, experience)
+    hook.remove()
+    groups = len(torch.unique(experience.batch.group_B[live]))
+    assert passed == [groups, int(live.sum())]
+
+
+def test_minibatches_together_are_the_batch():
+    """Of a run whose policy does not move, the gradients of the minibatches add up to their number times the batch's."""
+    whole, parts = [], []
+    for minibatches, found in ((1, whole), (3, parts)):
+        run = begun(objective="grpo", minibatches=minibatches)
+        run.optimiser.step = lambda found=found, run=run: found.append(gradient(run))
+        run.settings = small(objective="grpo", minibatches=minibatches, clip_norm=0.0)
+        update(run, collect(run))
+    assert (len(whole), len(parts)) == (1, 3)
+    torch.testing.assert_close(sum(parts), 3 * whole[0], rtol=0, atol=1e-4 * float(whole[0].abs().max()))
+
+
+ALL = {**dict.fromkeys(OBJECTIVES), **dict.fromkeys(PREFERENCES)}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_objective_of_the_catalogue_trains_by_name(name, tmp_path):
+    example = dict(OBJECTIVES[name].example) if name in OBJECTIVES else {}
+    example.pop("budget", None)
+    run = begun(objective=name, objective_settings=example)
+    before = torch.cat([p.detach().flatten() for p in run.policy.trained().values()])
+    for _ in range(2):
+        numbers = step(run, tmp_path)
+        run.step += 1
+        assert math.isfinite(numbers["loss"])
+        assert math.isfinite(numbers["gradient_norm"])
+    after = torch.cat([p.detach().flatten() for p in run.policy.trained().values()])
+    assert after.isfinite().all()
+    assert (before != after).any()
+
+
+def test_maximum_likelihood_learns_its_answers(tmp_path):
+    task = {"base": 3, "shortest": 1, "longest": 1}
+    changes = {"rate": 1e-2, "warm_start": 0, "noise": 0.0, "prompts": 16, "evaluate_every": 30, "task_settings": task}
+    made = train(small(objective="sft", steps=30, **changes), tmp_path / "run")
+    assert made.metrics[-1]["loss"] < 0.2 * made.metrics[0]["loss"]
+    assert made.metrics[-1]["held_out"] == 1.0
+    assert made.metrics[-1]["held_out_low"] > 0.9
+
+
+def test_a_policy_gradient_learns_by_sampling(tmp_path):
+    """From half right to nearly all right; the seed is fixed."""
+    changes = {"objective": "rloo", "steps": 25, "rate": 5e-3, "prompts": 8, "group_size": 8, "noise": 0.8}
+    made = train(small(**changes, task_settings={"base": 3, "shortest": 1, "longest": 1}), tmp_path / "run")
+    rewards = [line["reward_mean"] for line in made.metrics]
+    assert sum(rewards[:3]) / 3 < 0.7
+    assert sum(rewards[-3:]) / 3 > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path):
+    first, second, other = (
+        train(small(seed=seed), tmp_path / str(i)).policy.model.state_dict() for i, seed in enumerate((1, 1, 2))
+    )
+    assert all(torch.equal(x, second[name]) for name, x in first.items())
+    assert not all(torch.equal(x, other[name]) for name, x in first.items())
+
+
+def test_answers_whose_reward_fails_are_masked_and_written_down():
+    run = begun(prompts=4)
+    plain = run.reward
+
+    def failing(sample):
+        if sample.problem.index % 4 == 1:
+            raise ZeroDivisionError("by nought")
+        return plain.components[0].of(sample)
+
+    run.reward = Reward((Component("score", failing),), plain.gates)
+    experience = collect(run)
+    failed = sorted(failure.sample for failure in experience.failures)
+    assert failed
+    assert experience.numbers["reward_failures"] == len(failed)
+    assert experience.batch.mask_BT.any(1).logical_not().nonzero()[:, 0].tolist() == failed
+    assert not alive(plan(run.spec, experience.batch))[failed].any()
+
+
+def test_a_previous_iterate_is_what_the_policy_was():
+    run = begun(reference_decay=0.0)
+    moved(run)
+    run.reference.follow(run.policy)
+    experience = collect(run)
+    torch.testing.assert_close(experience.batch.logp_ref_BT, experience.batch.logp_old_BT, rtol=0, atol=1e-5)
+
+
+class TestPairs:
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=8, max_size=8), st.lists(st.booleans(), min_size=8, max_size=8))
+    def test_the_better_is_paired_with_the_worse_of_its_group(self, rewards, kept):
+        reward, kept = torch.tensor(rewards), torch.tensor(kept)
+        pairs = matched(reward, kept, 4).tolist()
+        assert len({i for pair in pairs for i in pair}) == 2 * len(pairs)
+        for better, worse in pairs:
+            assert better // 4 == worse // 4
+            assert reward[better] > reward[worse]
+            assert kept[better]
+            assert kept[worse]
+        for group in (range(4), range(4, 8)):
+            values = {rewards[i] for i in group if kept[i]}
+            assert (len(values) > 1) == any(pair[0] in group for pair in pairs)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=6, max_size=6), st.lists(st.booleans(), min_size=6, max_size=6))
+    def test_a_win_is_a_comparison_with_each_other_answer(self, rewards, kept):
+        found = wins(torch.tensor(rewards), torch.tensor(kept), 3)
+        for i in range(6):
+            others = [j for j in range(i // 3 * 3, i // 3 * 3 + 3) if j != i and kept[j]]
+            score = [(rewards[i] > rewards[j]) + 0.5 * (rewards[i] == rewards[j]) for j in others]
+            assert float(found[i]) == pytest.approx(sum(score) / len(score) if score else 0.0)
+
+    @pytest.mark.parametrize("name", ["dpo", "kto", "simpo", "nash_md"])
+    def test_the_gradient_does_not_depend_on_how_the_pairs_are_cut(self, name):
+        found = []
+        for microbatch in (1, 3, 8):
+            run = begun(objective=name, microbatch=microbatch, prompts=6, clip_norm=0.0)
+            run.optimiser.step = lambda run=run: found.append(gradient(run))
+            refreshed(run)
+            moved(run)
+            update_pairs(run)
+        assert float(found[0].abs().max()) > 0
+        for each in found[1:]:
+            torch.testing.assert_close(each, found[0], rtol=0, atol=1e-4 * float(found[0].abs().max()))
+
+    def test_where_no_answers_differ_there_is_nothing_to_prefer(self):
+        run = begun(objective="dpo")
+        run.reward = Reward((Component("same", lambda s: 1.0),))
+        with pytest.raises(TrainError, match="nothing to prefer"):
+            refreshed(run)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"objective": "grop"}, r"no objective is called 'grop'; did you mean .*grpo"),
+        ({"prompts": 0}, "prompts=0"),
+        ({"steps": -1}, "steps=-1"),
+        ({"minibatches": 5}, "minibatches=5 of 4 prompts"),
+        ({"rate": 0.0}, r"rate=0\.0"),
+    ],
+)
+def test_settings_that_make_no_run_are_refused(wrong, message):
+    with pytest.raises(TrainError, match=message):
+        small(**wrong)
+
+
+def test_a_model_that_does_not_exist_has_its_nearest_names_told():
+    with pytest.raises(TrainError, match="did you mean smollm2"):
+        open_policy("smolm2")
+    with pytest.raises(TrainError, match="it has layers, width"):
+        open_policy("tiny", depth=3)
+
+
+def test_a_run_that_does_not_fit_is_refused_with_its_estimate(tmp_path):
+    with pytest.raises(TrainError, match=r"would not fit: estimated peak .* GB"):
+        train(small(prompts=10**6, group_size=10**4, microbatch=10**6), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_memory_of_weights_and_optimiser_is_what_they_are():
+    policy = open_policy("tiny", layers=1, width=16)
+    size = sum(p.numel() for p in policy.model.parameters())
+    found = estimate_memory(small(), policy, 5)
+    assert (found.weights, found.reference, found.gradient, found.optimiser) == (4 * size, 4 * size, 4 * size, 8 * size)
+    assert estimate_memory(small(objective="dr_grpo"), policy, 5).reference == 0
+    assert found.peak > 5 * 4 * size
+
+
+def test_an_objective_that_reads_what_answers_do_not_have_is_refused():
+    from banach.llm.advantage import Given
+    from banach.llm.objective import ObjectiveSpec
+
+    run = begun()
+    run.spec = ObjectiveSpec("mine", Given(), PolicyGradient())
+    with pytest.raises(TrainError, match="mine reads advantage_BT"):
+        collect(run)
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}]
+
+
+def test_settings_are_plain_data_and_back():
+    made = small(objective="dpo")
+    assert Settings(**made.document()) == made
+
+
+def test_scores_stand_in_the_order_of_the_answers():
+    run = begun(microbatch=1)
+    rollout = collect(run).rollout
+    shuffled = rollout.select(torch.randperm(len(rollout), generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        wanted = score(run.policy, shuffled).logp_BT
+    torch.testing.assert_close(rescored(run, run.policy, shuffled).logp_BT, wanted, rtol=0, atol=1e-5)
+
+
+def test_a_batch_without_signal_moves_nothing():
+    run = begun(objective="dr_grpo")
+    run.reward = Reward((Component("same", lambda s: 1.0),))
+    before = {name: x.clone() for name, x in run.policy.model.state_dict().items()}
+    numbers = update(run, collect(run))
+    assert (numbers["gradient_norm"], numbers["alive_share"], numbers["zero_variance_share"]) == (0.0, 0.0, 1.0)
+    assert all(torch.equal(x, before[name]) for name, x in run.policy.model.state_dict().items())
