@@ -13,6 +13,7 @@ import dataclasses
 import warnings
 from pathlib import Path
 
+from ..mdp.ambiguity.s_rectangular import SRectangular
 from ..mdp.criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from ..mdp.errors import ModelError
 from ..mdp.model import MDP
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--robust", metavar="SET", help="the worst rows in a set round the model's: l1:0.1, kl:0.05, cvar:0.2 ..."
     )
     group.add_argument("--optimistic", metavar="SET", help="the best rows in such a set")
+    group.add_argument(
+        "--rectangular", choices=("sa", "s"), default="sa",
+        help="what the set bounds: the row of a pair, or all rows of a state together (default: sa)",
+    )  # fmt: skip
     group.add_argument("--everywhere", action="store_true", help="rows may also reach states that the model's do not")
     group = parser.add_argument_group("what a .umb or .tra file is asked")
     group.add_argument("--target", metavar="LABEL", help="the probability of reaching a state with this label")
@@ -85,8 +90,12 @@ def _with_nature(problem: MDP, arguments: argparse.Namespace) -> MDP | RobustMDP
     if word is None:
         if arguments.everywhere:
             raise SpellingError("--everywhere says where nature may send the model; add --robust SET or --optimistic SET")
+        if arguments.rectangular == "s":
+            raise SpellingError("--rectangular says what a set bounds; add --robust SET or --optimistic SET")
         return problem
     chosen = set_named(word, "all" if arguments.everywhere else "nominal")
+    if arguments.rectangular == "s":
+        chosen = SRectangular(chosen)  # pyright: ignore[reportArgumentType]
     return RobustMDP(problem, chosen, optimistic=arguments.optimistic is not None)
 
 

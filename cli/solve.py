@@ -33,6 +33,7 @@ examples:
   banach solve forest.npz --average-reward --save-certificate forest.proof.npz
   banach solve coin.umb --target finished --minimize --eps 1e-9
   banach solve riverswim --robust l1:0.1
+  banach solve howard_toymaker --robust l1:0.6 --rectangular s
   banach solve large.npz --checkpoint large.part --json"""
 
 _MANY = 8
@@ -68,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     verdict = check(model, solution.certificate)
     facts = _document(arguments.model, model, solution, verdict, time.perf_counter() - began)
     if isinstance(model, RobustMDP):
-        facts["nature"] = {"set": str(model.ambiguity), "optimistic": model.optimistic}
+        chosen = getattr(model.ambiguity, "ball", model.ambiguity)
+        facts["nature"] = {"set": str(chosen), "rectangular": model.rectangularity, "optimistic": model.optimistic}
     if arguments.save_certificate is not None:
         solution.certificate.save(arguments.save_certificate)
         facts["certificate"] = arguments.save_certificate
@@ -89,13 +91,12 @@ def _document(name: str, asked: MDP | RobustMDP, solution: Solution, verdict: Ve
     policy = np.atleast_2d(certificate.policy)[0] if certificate.policy.size else np.full(model.n_states, -1)
 
     def at(state: int) -> dict[str, Any]:
-        action = int(policy[state])
         return {
             "state": state,
             "name": None if model.state_names is None else model.state_names[state],
             "lower": float(lower[state]),
             "upper": float(upper[state]),
-            "action": None if action < 0 else model.action_of(state, action),
+            **_choice(model, state, policy),
         }
 
     initial = [] if model.initial is None else model.initial.nonzero()[0].tolist()
@@ -120,6 +121,17 @@ def _document(name: str, asked: MDP | RobustMDP, solution: Solution, verdict: Ve
     }
 
 
+def _choice(model: MDP, state: int, policy: np.ndarray) -> dict[str, Any]:
+    """The first action in a state, or the weights by which it is drawn."""
+    if policy.dtype.kind == "i":
+        action = int(policy[state])
+        return {"action": None if action < 0 else model.action_of(state, action)}
+    weights = policy[model.state_ptr[state] : model.state_ptr[state + 1]].tolist()
+    names = [str(model.action_of(state, action)) for action in range(len(weights))]
+    likely = names[int(np.argmax(weights))] if weights else None
+    return {"action": likely, "weights": dict(zip(names, weights, strict=True))}
+
+
 def _lines(facts: dict[str, Any]) -> dict[str, str]:
     """The same for people."""
     criterion, proof = dict(facts["criterion"]), facts["proof"]
@@ -127,7 +139,9 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     size = f"{facts['states']} states, {facts['pairs']} actions in all, {facts['transitions']} transitions"
     lines = {"model": f"{facts['model']}: {size}", "criterion": kind}
     if "nature" in facts:
-        lines["nature"] = f"{'helps' if facts['nature']['optimistic'] else 'hinders'}, {facts['nature']['set']}"
+        nature = facts["nature"]
+        budget = ", all actions of a state together" if nature["rectangular"] == "s" else ""
+        lines["nature"] = f"{'helps' if nature['optimistic'] else 'hinders'}, {nature['set']}{budget}"
     if facts["initial"] is not None:
         lines["value at the start"] = terminal.bracket(facts["initial"]["lower"], facts["initial"]["upper"])
     rows = facts["initial_states"] if len(facts["initial_states"]) < _MANY else []
@@ -153,4 +167,7 @@ def _called(row: dict[str, Any]) -> str:
 
 def _row(row: dict[str, Any]) -> str:
     action = "" if row["action"] is None else f", first action {row['action']}"
+    if row.get("weights"):
+        drawn = {name: weight for name, weight in row["weights"].items() if weight > 0}
+        action = ", first action " + ", ".join(f"{name} ({weight:.3g})" for name, weight in drawn.items())
     return terminal.bracket(row["lower"], row["upper"]) + action

@@ -2,10 +2,11 @@ r"""Decision problems whose rows nature may change: (s, a)- and s-rectangular ro
 
     (T v)(s) = max_a [ r(s, a) + min {p . z : p in U(s, a)} ],      z(j) = r(s, a, j) + g v(j),
 
-with max over p in place of min where `optimistic`. Nature picks every row apart from the others, whenever the pair occurs; the
-optimal policy is deterministic and stationary, and the same value results when nature commits herself once and for all (Iyengar
-2005; Nilim and El Ghaoui 2005). With `SRectangular(ball)` she picks the rows of a state together, out of one budget, before the
-action is drawn: the optimal policy is stationary and may have to randomise (Wiesemann, Kuhn and Rustem 2013),
+with max over p in place of min where `optimistic`; where costs are minimised, min over a and max, or min, over p. Nature picks
+every row apart from the others, whenever the pair occurs; the optimal policy is deterministic and stationary, and the same
+value results when nature commits herself once and for all (Iyengar 2005; Nilim and El Ghaoui 2005). With `SRectangular(ball)`
+she picks the rows of a state together, out of one budget, before the action is drawn: the optimal policy is stationary and may
+have to randomise (Wiesemann, Kuhn and Rustem 2013),
 
     (T v)(s) = max_d min { sum_a d_a (r(s, a) + p_a . z_a) : sum_a D(p_a, pbar_a) <= kappa }.
 
@@ -48,7 +49,7 @@ class RobustMDP(OverTable):
     problem: the nominal MDP, of any criterion but total reward. Its rows are those that nature's sets are made from: without
         entries of probability zero, or spread over all states, as the sets' supports say.
     ambiguity: one set for all pairs, or m of one family; or one `SRectangular` for all states, or n of one family.
-    optimistic: nature maximises instead of minimising: she helps who maximises, and hinders who minimises.
+    optimistic: nature helps instead of hindering, whatever the sense of the criterion.
     transition_reward: float64 (z,), reward of each stored transition of the problem as given, or None. With it rows cannot be
         spread over successors whose reward nobody gave.
     decision: float64 (m,), the weights by which actions are drawn, when they are given and only nature chooses; or None. For
@@ -216,9 +217,9 @@ class RobustMDP(OverTable):
         return np.where(self.terminal, self.terminal_value, worst / (1 - modulus) if modulus < 1 else 0.0)
 
     def negated(self) -> RobustMDP:
-        """The same problem with every reward's sign, the sense of optimisation and nature's side turned round. Exact."""
+        """The same problem with the signs of rewards and the sense of optimisation turned round, nature on her side. Exact."""
         gain = None if self.transition_reward is None else -self.transition_reward
-        return replace(self, problem=self.problem.negated(), optimistic=not self.optimistic, transition_reward=gain)
+        return replace(self, problem=self.problem.negated(), transition_reward=gain)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,25 @@ def test_nature_hinders_helps_and_reaches_further_where_she_is_let(document, tmp
     assert best["upper"] < far["lower"]
 
 
+def test_a_budget_for_all_actions_of_a_state_makes_policies_randomise(document, tmp_path):
+    proof = tmp_path / "p.npz"
+    asked = ("howard_toymaker", "--robust", "l1:0.6", "--rectangular", "s")
+    found = document("solve", *asked, "--save-certificate", proof)
+    assert document("check", asked[0], proof, *asked[1:])["proved"]
+    assert found["nature"]["rectangular"] == "s"
+    weights = found["initial_states"][0]["weights"]
+    assert sum(weights.values()) == pytest.approx(1)
+    assert len([weight for weight in weights.values() if weight > 0.01]) > 1
+    apart = document("solve", *asked[:3])
+    assert "weights" not in apart["initial_states"][0]
+    assert apart["initial"]["upper"] <= found["initial"]["lower"] + 1e-5
+
+
+def test_robust_costs_are_greater(document):
+    nominal = document("solve", "machine_replacement")["initial"]["upper"]
+    assert document("solve", "machine_replacement", "--robust", "l1:0.2")["initial"]["lower"] > nominal
+
+
 def test_a_set_of_two_numbers_is_spelled_by_their_names(document):
     found = document("solve", "forest", "--robust", "cressie-read:order=2,radius=0.02")["initial"]
     same = document("solve", "forest", "--robust", "chi-square:0.04")["initial"]
@@ -194,6 +213,8 @@ def test_a_corrupted_certificate_is_refused_in_one_line(banach, tmp_path, field)
         (["solve", "forest", "--robust", "l1:wide"], "'wide' is no number"),
         (["solve", "forest", "--robust", "cressie-read:1"], "given by radius and order"),
         (["solve", "forest", "--robust", "l1:-1"], "radius -1"),
+        (["solve", "forest", "--robust", "l2:0.1", "--rectangular", "s"], "no s-rectangular solver"),
+        (["solve", "forest", "--rectangular", "s"], "add --robust SET"),
         (["solve", "forest", "--robust", "l1:1", "--optimistic", "l1:1"], "give one of them"),
         (["solve", "forest", "--everywhere"], "add --robust SET"),
         (["solve", "gym:Taxi"], "does not say what to optimise"),

@@ -160,11 +160,11 @@ def test_rows_of_one_set_without_a_nominal_row_run_over_the_states():
         assert out == pytest.approx([1 + 0.5 * 3, 0.5 * 3])
 
 
-def test_negation_keeps_the_numbers_and_turns_nature_round():
+def test_negation_keeps_the_numbers_and_natures_side():
     model = instances.make("forest:states=4,discount=0.9")
     problem = RobustMDP(model, L1(0.2))
     assert problem.negated().negated().fingerprint == problem.fingerprint
-    assert problem.negated().optimistic
+    assert not problem.negated().optimistic
     assert RobustMDP(model, L1(0.3)).fingerprint != problem.fingerprint
 
 

@@ -33,7 +33,7 @@ def problems(draw, name, hostile=False, max_states=4):
     gain = None
     if support == "nominal" and draw(st.booleans()):
         gain = np.random.default_rng(draw(st.integers(0, 99))).integers(-2, 3, model.n_transitions).astype(float)
-    optimistic = model.criterion.minimize if hostile else draw(st.booleans())
+    optimistic = not hostile and draw(st.booleans())
     return RobustMDP(model, SRectangular(ball), optimistic=optimistic, transition_reward=gain)
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from banach.mdp import MDP, Discounted, FiniteHorizon, RobustMDP, instances, strategies
-from banach.mdp.ambiguity import L1, Contamination, CVaR, LInfinity, TotalVariation
+from banach.mdp.ambiguity import L1, Contamination, CVaR, LInfinity, SRectangular, TotalVariation
 from banach.solvers import (
     Anderson,
     GaussSeidel,
@@ -200,6 +200,16 @@ def test_contamination_with_a_dead_end_is_a_smaller_discount():
     robust = solve(RobustMDP(model, Contamination(0.2, support="all")), eps=1e-9).value
     plain = solve(model.replace(criterion=Discounted(0.9 * 0.8)), eps=1e-9).value
     np.testing.assert_allclose(robust, plain, atol=1e-8)
+
+
+@pytest.mark.parametrize("ambiguity", [L1(0.2), SRectangular(L1(0.2))], ids=str)
+def test_a_hostile_nature_raises_costs_and_a_helpful_one_lowers_them(ambiguity):
+    model = instances.make("machine_replacement")
+    assert model.criterion.minimize
+    worst, best = (solve(RobustMDP(model, ambiguity, optimistic=kind), eps=1e-8).certificate for kind in (False, True))
+    nominal = solve(model, eps=1e-8).certificate
+    assert (worst.lower > nominal.upper + 0.1).all()
+    assert (best.upper < nominal.lower - 0.1).all()
 
 
 def test_stages_of_a_finite_horizon():
