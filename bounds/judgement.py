@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flint import arb, fmpq
+from flint import arb, ctx, fmpq
 
 from .bound import Bound, Measurement
 from .errors import BoundError
@@ -78,7 +78,8 @@ def judge(bound: Bound, measurement: Measurement) -> Judgement:
 def _order_of_balls(bound: Bound, measurement: Measurement) -> int | None:
     """Sign of measured - promised, or None where no precision tells."""
     for precision in (128, 512, 4096):
-        difference = ball(measurement.measured) - ball(evaluate(bound.statement, measurement.values, precision))
+        with ctx.workprec(precision):
+            difference = ball(measurement.measured) - ball(evaluate(bound.statement, measurement.values, precision))
         if difference > 0:
             return 1
         if difference < 0:

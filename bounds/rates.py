@@ -129,8 +129,9 @@ def _howard(evidence: Any) -> Iterator[Measurement]:
 
 
 def _simplex(evidence: Any) -> Iterator[Measurement]:
-    if evidence.discount > 0:
-        yield Measurement(evidence.simplex(), _sizes(evidence))
+    sizes = _sizes(evidence)
+    if evidence.discount > 0 and sizes[n] > 0:  # where no state acts the bound is zero times the logarithm of zero
+        yield Measurement(evidence.simplex(), sizes)
 
 
 POLICY_ITERATION = Bound(

@@ -6,7 +6,7 @@ import pytest
 import sympy
 from banach.bounds import Bound, BoundError, Measurement, Proof, judge
 from banach.bounds.number import between
-from flint import arb, fmpq
+from flint import arb, ctx, fmpq
 
 x = sympy.Symbol("x")
 
@@ -80,3 +80,10 @@ def test_a_ball_that_says_nothing_does_not_hold_anything(number):
         judge(bound(), Measurement(number, {x: 1}, {"policy": "sharp"}))
     with pytest.raises(BoundError, match="what is promised"):
         judge(bound(), Measurement(1, {x: number}))
+
+
+def test_balls_are_told_apart_beyond_the_digits_of_floats():
+    with ctx.workprec(256):
+        near = arb(1) + arb(2) ** -100
+    assert judge(bound("equal to"), Measurement(near, {x: 1})).refutes
+    assert judge(bound("at least"), Measurement(near, {x: arb(1)})).proof is Proof.BRACKETS
