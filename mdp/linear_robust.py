@@ -46,7 +46,7 @@ class LinearRobustMDP:
     criterion: `Discounted` or `FiniteHorizon`.
     ambiguity: one set for all factors, or d of one family. A set's arrays run over all states where it is for all factors, and
         over the states of positive probability, or all, where every factor has its own: see `banach.mdp.robust`.
-    optimistic: nature maximises instead of minimising.
+    optimistic: nature helps instead of hindering, whatever the sense of the criterion.
     terminal_value: float64 (n,), what terminal states are worth; zero elsewhere, or None.
     initial: float64 (n,), the initial distribution, or None.
 
@@ -155,14 +155,13 @@ class LinearRobustMDP:
         return replace(self, state_ptr=pointers, features=self.features[pairs], reward=self.reward[pairs])
 
     def negated(self) -> LinearRobustMDP:
-        """The same problem with every reward's sign, the sense of optimisation and nature's side turned round. Exact."""
+        """The same problem with the signs of rewards and the sense of optimisation turned round, nature on her side. Exact."""
         problem = self.problem.negated()
         return replace(
             self,
             reward=problem.reward,
             criterion=problem.criterion,
             terminal_value=problem.terminal_value,
-            optimistic=not self.optimistic,
         )
 
 
