@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import s_rectangular_sweeps as sweeps
+from .ambiguity import state_shared
 from .errors import ModelError
 from .model import MDP
 from .threads import n_threads, run_ranges, split
@@ -42,6 +43,7 @@ class SRectangularOperator:
     mass: tuple[float, float]
     _arrays: tuple[Any, ...] = field(repr=False)
     _cuts: np.ndarray = field(repr=False)
+    _shared: bool = field(repr=False)
 
     @classmethod
     def of(cls, model: RobustMDP) -> SRectangularOperator:
@@ -57,7 +59,8 @@ class SRectangularOperator:
         )  # fmt: skip
         parts = n_threads() if model.n_transitions >= _WORTH_SHARING else 1
         cuts = split(nominal.row_ptr[nominal.state_ptr].astype(np.int64), parts)
-        return cls(model, nominal.operator.mass, arrays, cuts if parts > 1 else np.array([0, model.n_states]))
+        cuts = cuts if parts > 1 else np.array([0, model.n_states])
+        return cls(model, nominal.operator.mass, arrays, cuts, _shares_order(model))
 
     @property
     def n_states(self) -> int:
@@ -153,9 +156,20 @@ class SRectangularOperator:
     def _sweep(
         self, given: bool, backward: bool, value: np.ndarray, out: np.ndarray, policy: np.ndarray
     ) -> tuple[float, float]:
+        if self._shared and not given and value is not out:
+            return self._ordered(value, out, policy)
         cuts = np.array([0, self.n_states]) if value is out else self._cuts
         settings = (given, False, backward, *self._arrays, value, out, policy)
         changes = run_ranges(sweeps.states, cuts, *settings, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
+        return min(low for low, _ in changes), max(high for _, high in changes)
+
+    def _ordered(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
+        nominal = self.model.problem
+        settings = (
+            nominal.state_ptr, nominal.row_ptr, nominal.successor, nominal.probability, nominal.reward, nominal.terminal_value,
+            nominal.discount, self.model.sets.parameter, value, out, policy,
+        )  # fmt: skip
+        changes = run_ranges(state_shared.shared_states, self._cuts, *settings)
         return min(low for low, _ in changes), max(high for _, high in changes)
 
     def _proved(
@@ -167,3 +181,13 @@ class SRectangularOperator:
         settings = (given, True, False, *self._arrays, value, out, policy)
         run_ranges(sweeps.states, self._cuts, *settings, lower, upper, price, share, rows)
         return price, share, rows
+
+
+def _shares_order(model: RobustMDP) -> bool:
+    """Whether one order of the value vector orders the outcomes of every row, and the set is a ball in total variation."""
+    nominal = model.problem
+    lengths = np.diff(nominal.row_ptr)
+    if model.optimistic or model.transition_reward is not None or not len(lengths) or np.ptp(lengths):
+        return False
+    rows = nominal.successor.reshape(-1, lengths[0])
+    return bool((model.sets.family == sweeps.TRANSPORT).all() and (rows == rows[0]).all())
