@@ -27,7 +27,10 @@ from . import (
     rlvr_log_ratio,
     rlvr_odds,
     rlvr_risk,
+    rlvr_rounds,
     rlvr_steps,
+    rlvr_tools,
+    rlvr_windows,
     robust,
     robust_rates,
 )
@@ -56,6 +59,9 @@ CATALOGUE: tuple[Bound, ...] = (
     *rlvr_risk.CATALOGUE,
     *rlvr_odds.CATALOGUE,
     *rlvr_log_ratio.CATALOGUE,
+    *rlvr_tools.CATALOGUE,
+    *rlvr_windows.CATALOGUE,
+    *rlvr_rounds.CATALOGUE,
     *rlvr_steps.CATALOGUE,
 )
 """Every theorem."""
