@@ -49,6 +49,8 @@ from .stock import (
     optimal_mean_variance,
     optimal_utility,
 )
+from .stock_check import check_stock
+from .stock_lattice import CVaRBracket, StockBracket, StockCertificate, cvar_bracket, stock_bracket
 from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
@@ -59,6 +61,7 @@ __all__ = [
     "Anderson",
     "BackwardInduction",
     "BlackwellOptimum",
+    "CVaRBracket",
     "Certificate",
     "CertificateRejected",
     "EndComponentIteration",
@@ -97,6 +100,8 @@ __all__ = [
     "SplittingTree",
     "Stability",
     "StaticSolution",
+    "StockBracket",
+    "StockCertificate",
     "StockPlan",
     "Symmetry",
     "Topological",
@@ -112,10 +117,12 @@ __all__ = [
     "check",
     "check_laws",
     "check_splitting_tree",
+    "check_stock",
     "check_static",
     "check_symmetry",
     "cluster",
     "coarsest_bisimulation",
+    "cvar_bracket",
     "distinguish",
     "distributional_policy_iteration",
     "distributional_value_iteration",
@@ -144,5 +151,6 @@ __all__ = [
     "solve",
     "solve_static",
     "splitting_tree",
+    "stock_bracket",
     "stability",
 ]
