@@ -2,7 +2,7 @@
 
     FOLDER/checkpoints/00000020/tensors.safetensors    what training changes
                                 optimiser.pt           the optimiser's state
-                                state.json             step, settings, SHA-256 of both
+                                state.json             step, settings, SHA-256 of both and of itself
 
 Nothing random has a state: every draw belongs to (seed, step, place). So a run that resumes makes the same steps, on a CPU
 bit for bit.
@@ -51,7 +51,8 @@ def save_checkpoint(run: Run, folder: Path) -> Path:
             "settings": run.settings.document(),
             "sha256": {name: _sha256(whole / name) for name in (TENSORS, OPTIMISER)},
         }
-        (whole / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+        sealed = state | {"seal": _seal(state)}
+        (whole / STATE).write_text(json.dumps(sealed, indent=2), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         os.replace(whole, target)
@@ -89,6 +90,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
     from safetensors.torch import load_file
 
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    if state.pop("seal") != _seal(state):
+        raise ValueError(f"{STATE} is not what was written")
     for name, wanted in state["sha256"].items():
         if _sha256(path / name) != wanted:
             raise ValueError(f"{name} is not what was written")
@@ -114,6 +117,10 @@ def _fill(run: Run, tensors: dict[str, torch.Tensor], optimiser: dict[str, Any])
     for name, x in tensors.items():
         mine[name].copy_(x)
     run.optimiser.load_state_dict(optimiser)
+
+
+def _seal(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

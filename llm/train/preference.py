@@ -102,7 +102,7 @@ def update_pairs(run: Run) -> dict[str, float]:
         rollout, index_A = _drawn(run, pool, epoch)
         n = len(index_A) // 2
         mine = torch.arange(n, device=index_A.device)[run.processes.rank :: run.processes.size]
-        chunks = mine.split(own.microbatch)
+        chunks = mine.split(own.microbatch) if len(mine) else ()
         run.optimiser.zero_grad(set_to_none=True)
         once = run.processes.size == 1 and len(chunks) == 1
         logp_A = _logp(run, run.policy, rollout) if once else _gathered(run, rollout, chunks, n)

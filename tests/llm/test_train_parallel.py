@@ -1,0 +1,84 @@
+"""Two processes that share a run make the steps of one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from banach.llm.train import TrainError, read_metrics, train
+from banach.llm.train.parallel import Processes, widened
+from safetensors.torch import load_file
+
+from .training import small
+
+pytest.importorskip("transformers")
+
+KINDS = {
+    "grpo": {"objective": "grpo", "minibatches": 2},
+    "ppo": {"objective": "ppo", "prompts": 2},
+    "dpo": {"objective": "dpo"},
+}
+
+PROGRAM = """
+import json, sys, torch
+torch.set_num_threads(1)
+from banach.llm.train import Settings, train
+for name, settings in json.loads(sys.argv[1]).items():
+    train(Settings(**settings), f"{sys.argv[2]}/{name}")
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The same runs by two processes, and by one."""
+    two, one = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
+    runs = {name: small(warm_start=5, **changes) for name, changes in KINDS.items()}
+    script = two / "script.py"
+    script.write_text(PROGRAM)
+    words = [json.dumps({name: settings.document() for name, settings in runs.items()}), str(two)]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *launch, *words], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, settings in runs.items():
+        train(settings, one / name)
+    return two, one
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_processes_find_what_one_finds(name, folders):
+    two, one = (read_metrics(folder / name) for folder in folders)
+    assert [line["step"] for line in two] == [1, 2, 3]
+    for mine, theirs in zip(two, one, strict=True):
+        assert set(mine) == set(theirs)
+        for key in set(mine) - {"seconds", "step"}:
+            assert mine[key] == pytest.approx(theirs[key], rel=2e-3, abs=2e-5), (key, mine["step"])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_processes_arrive_at_the_weights_of_one(name, folders):
+    two, one = (load_file(folder / name / "checkpoints" / "00000003" / "tensors.safetensors") for folder in folders)
+    assert set(two) == set(one)
+    for key, x in one.items():
+        if key.startswith("policy."):
+            torch.testing.assert_close(two[key], x, rtol=0, atol=1e-4)
+
+
+def test_a_process_alone_has_everything():
+    alone = Processes()
+    assert alone.share(5) == range(5)
+    assert alone.numbers({"x": 2.0}) == {"x": 2.0}
+
+
+def test_shares_are_even():
+    assert [list(Processes(rank, 3).share(6)) for rank in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(TrainError, match="5 prompts a step"):
+        Processes(0, 2).share(5)
+
+
+def test_new_columns_are_zero():
+    x = torch.ones(2, 1, 3)
+    assert widened(x, 2).tolist() == [[[1.0] * 3, [0.0] * 3]] * 2
+    assert widened(x[..., 0], 3).tolist() == [[1.0, 0.0, 0.0]] * 2
