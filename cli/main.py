@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..mdp.errors import BanachError
-from . import audit, check, falsify, instances, model, reduce, solve, train, verify
+from . import audit, catalogue, check, falsify, instances, model, reduce, solve, train, verify
 
 DESCRIPTION = "Solve decision problems with proofs attached, check the proofs, and hold theorems against experiments."
 
@@ -28,6 +28,7 @@ examples:
   banach verify                                      hold every theorem of the catalogue against real models
   banach falsify "half the greedy loss"              search for the smallest model that breaks a statement
   banach audit --trl cispo                           what another library's loss really does
+  banach catalogue                                   published systems, what they optimize, their numbers and ours
   banach train --objective grpo --model tiny         train a transformer policy on a verifiable task
 
 `banach COMMAND --help` explains a command. With --json every command prints one JSON document on stdout."""
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         prog="banach", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (solve, check, instances, reduce, verify, falsify, audit, train, model):
+    for module in (solve, check, instances, reduce, verify, falsify, audit, catalogue, train, model):
         module.add_to(commands)
     return root
 

@@ -8,12 +8,16 @@ except ImportError as missing:
 from .advantage import Accepted, Given, GroupAdvantage, Likelihood
 from .aggregation import Aggregation
 from .batch import TokenBatch
+from .bundles import MixedRisk, QuantileTracker, bundled
 from .catalogue import OBJECTIVES, Objective, objective, register
 from .critic import GeneralisedAdvantage, ValueLoss
+from .curvature import AdamStep, CurvatureFilter, Moments, SGDStep
 from .divergence import Divergence
 from .errors import BatchError, ClipRangeError, ObjectiveWarning, SpecError
 from .evaluation import Evaluation
+from .implicit_policy import ImplicitNegative, SuccessWeighted
 from .likelihood_displacement import likelihood_displacement
+from .log_ratio import GapFilter, LogRatioRegression, Tempered
 from .mask import AcceptedOnly, AdvantageFilter, DynamicSampling, OverlongFilter
 from .objective import ObjectiveSpec, as_loss, evaluate
 from .outcome import Outcome, Overlong
@@ -25,27 +29,42 @@ from .preference_kernel import as_preference_loss, evaluate_preference, per_toke
 from .preference_plan import plan_preference
 from .preference_spec import PreferenceSpec
 from .ratio import Ratio, TruncatedImportance
+from .rounds import RoundDiscount, downsampled
+from .shaping import EarlyCalls, RewardedCalls, first_calls
 from .surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
+from .systems import SYSTEMS, System, aspo, capo, lite_ppo, loop, nft, risk_po, risk_po_released, system, t_ppo
+from .windows import FreshTokens, Windows, speed_limit
+from .workspace import Workspace
 
 __all__ = [
     "OBJECTIVES",
     "PREFERENCES",
+    "SYSTEMS",
     "Accepted",
     "AcceptedOnly",
+    "AdamStep",
     "AdvantageFilter",
     "Aggregation",
     "BatchError",
     "ClipRangeError",
     "ClippedRatio",
     "ClippedWeight",
+    "CurvatureFilter",
     "Divergence",
     "DynamicSampling",
+    "EarlyCalls",
     "Evaluation",
+    "FreshTokens",
+    "GapFilter",
     "GeneralisedAdvantage",
     "Given",
     "GroupAdvantage",
+    "ImplicitNegative",
     "ImportanceWeighted",
     "Likelihood",
+    "LogRatioRegression",
+    "MixedRisk",
+    "Moments",
     "Objective",
     "ObjectiveSpec",
     "ObjectiveWarning",
@@ -57,18 +76,35 @@ __all__ = [
     "PolicyGradient",
     "PreferenceBench",
     "PreferenceSpec",
+    "QuantileTracker",
     "Ratio",
+    "RewardedCalls",
+    "RoundDiscount",
+    "SGDStep",
     "Sequences",
     "SingleBatch",
     "SpecError",
+    "SuccessWeighted",
+    "System",
+    "Tempered",
     "TokenBatch",
     "TruncatedImportance",
     "ValueLoss",
+    "Windows",
+    "Workspace",
     "as_loss",
     "as_preference_loss",
+    "aspo",
+    "bundled",
+    "capo",
+    "downsampled",
     "evaluate",
     "evaluate_preference",
+    "first_calls",
     "likelihood_displacement",
+    "lite_ppo",
+    "loop",
+    "nft",
     "objective",
     "per_token",
     "plan",
@@ -76,4 +112,9 @@ __all__ = [
     "preference",
     "preference_bench",
     "register",
+    "risk_po",
+    "risk_po_released",
+    "speed_limit",
+    "system",
+    "t_ppo",
 ]

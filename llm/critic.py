@@ -98,11 +98,13 @@ class ValueLoss:
     """The critic's loss. Raises SpecError for a clip that is not positive.
 
     target: the estimator whose A_t + V_t is regressed on; its trace may differ from the policy's (1 is the Monte-Carlo return).
-    clip: half-width of the value clip, in units of the value; None leaves it out.
+    clip: half-width of the value clip, in units of the value; None leaves it out. finished_only: learn from sequences that were
+    not cut alone, whose returns are known.
     """
 
     target: GeneralisedAdvantage = GeneralisedAdvantage()
     clip: float | None = 0.2
+    finished_only: bool = False
 
     def __post_init__(self) -> None:
         if self.clip is not None and not self.clip > 0:
@@ -111,7 +113,15 @@ class ValueLoss:
     @property
     def needs(self) -> tuple[str, ...]:
         """Fields of the batch that are read."""
-        return self.target.needs
+        return (*self.target.needs, *(("truncated_B",) if self.finished_only else ()))
+
+    def learns(self, batch: TokenBatch) -> Tensor:
+        """The tokens that the critic learns from, (B, T), bool. Raises BatchError where it must know what was cut."""
+        if not self.finished_only:
+            return batch.mask_BT
+        if batch.truncated_B is None:
+            raise BatchError("a critic of finished sequences reads truncated_B, which the batch lacks")
+        return batch.mask_BT & ~batch.truncated_B[:, None]
 
     def targets(self, out: Outcome) -> Tensor:
         """(B, T), float64: A_t + V_t with the values at collection, 0 off the mask."""

@@ -74,7 +74,8 @@ class ObjectiveSpec:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the optional fields of `TokenBatch` that the objective reads."""
-        parts = (self.advantage, self.ratio, *self.rewards, *self.filters, self.divergence, self.behaviour, self.critic)
+        stages = (self.advantage, self.ratio, self.aggregation, *self.rewards, *self.filters)
+        parts = (*stages, self.divergence, self.behaviour, self.critic)
         names = [name for part in parts for name in getattr(part, "needs", ())]
         return tuple(dict.fromkeys([*names, *(["entropy_BT"] if self.entropy else [])]))
 

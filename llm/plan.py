@@ -147,7 +147,7 @@ def plan(spec: ObjectiveSpec, batch: TokenBatch) -> Plan:
     dtype = torch.promote_types(batch.logp_BT.dtype, torch.float32)
     if spec.critic is not None:
         target_BT = spec.critic.targets(out).to(dtype)
-        critic_BT = Aggregation("token-mean").coefficients(out, batch.mask_BT).to(dtype)
+        critic_BT = Aggregation("token-mean").coefficients(out, spec.critic.learns(batch)).to(dtype)
     return Plan(
         spec,
         batch,

@@ -109,7 +109,7 @@ class ImportanceWeighted:
 
     def check(self, level: str) -> None:
         """Raises SpecError without a ratio."""
-        _require_ratio(self, level)
+        require_ratio(self, level)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class ClippedRatio:
 
     def check(self, level: str) -> None:
         """Raises ClipRangeError where the range cannot bind, or always does, at this level; SpecError without a ratio."""
-        _require_ratio(self, level)
+        require_ratio(self, level)
         widest, narrowest = max(self.low, self.high), min(self.low, self.high)
         if level == "sequence-geometric" and widest > WIDEST_GEOMETRIC:
             raise ClipRangeError(
@@ -201,7 +201,7 @@ class ClippedWeight:
 
     def check(self, level: str) -> None:
         """Raises ClipRangeError for a cap below 1, which rescales on-policy tokens; SpecError without a ratio."""
-        _require_ratio(self, level)
+        require_ratio(self, level)
         if self.cap < 1:
             raise ClipRangeError(
                 f"cap={self.cap} multiplies every on-policy token, whose ratio is 1, by {self.cap}: the cap is the largest "
@@ -209,6 +209,7 @@ class ClippedWeight:
             )
 
 
-def _require_ratio(surrogate: object, level: str) -> None:
+def require_ratio(surrogate: object, level: str) -> None:
+    """Raises SpecError where a surrogate of the ratio is given none."""
     if level == "none":
         raise SpecError(f"{type(surrogate).__name__} is a function of the ratio, but the ratio's level is 'none'; give one")

@@ -14,6 +14,8 @@ from banach.llm.mask import AcceptedOnly, AdvantageFilter, DynamicSampling, Over
 from banach.llm.outcome import Overlong
 from banach.llm.surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
 
+from .system_witness import ADVANTAGES, FILTERS, REWARDS, SURROGATES
+
 
 class Witness:
     def __init__(self, spec, batch):
@@ -37,6 +39,9 @@ class Witness:
         for i in self.rows:
             reward = self._number("reward_B", i)
             for transform in self.spec.rewards:
+                if type(transform) in REWARDS:
+                    reward = REWARDS[type(transform)](self, transform, i, reward)
+                    continue
                 assert isinstance(transform, Overlong)
                 n, free = len(self.places[i]), transform.maximum - transform.cache
                 reward += 0 if n <= free else -1 if n > transform.maximum else (free - n) / transform.cache
@@ -56,6 +61,9 @@ class Witness:
             return {i: self._gae(part, i) for i in self.rows}
         if isinstance(part, Given):
             return {i: {t: self._number("advantage_BT", i, t) for t in self.places[i]} for i in self.rows}
+        if type(part) in ADVANTAGES:
+            found = {i: ADVANTAGES[type(part)](self, part, i) for i in self.rows}
+            return {i: x if isinstance(x, dict) else dict.fromkeys(self.places[i], x) for i, x in found.items()}
         return {i: dict.fromkeys(self.places[i], self._sequence_advantage(part, i)) for i in self.rows}
 
     def _sequence_advantage(self, part, i):
@@ -96,6 +104,8 @@ class Witness:
         return {t: math.fsum(decay**k * d for k, d in enumerate(delta[n:])) for n, t in enumerate(places)}
 
     def _keeps(self, part, i, t):
+        if type(part) in FILTERS:
+            return FILTERS[type(part)](self, part, i, t)
         if isinstance(part, DynamicSampling):
             return len({self._number("reward_B", j) for j in self.members[self.group[i]]}) > 1
         if isinstance(part, OverlongFilter):
@@ -107,17 +117,19 @@ class Witness:
 
     def _coefficients(self):
         rule = self.spec.aggregation
-        counted = self.kept if rule.over == "kept" else self.places
+        counted = self.places if rule.over == "policy" else self.kept
         pools = [self.rows] if rule.scope == "batch" else list(self.members.values())
-        pools = [[i for i in pool if counted[i]] for pool in pools]
+        pools = [[i for i in pool if counted[i] or rule.over == "kept-tokens"] for pool in pools]
         pools = [pool for pool in pools if pool]
         norm = {}
         for pool in pools:
             tokens = sum(len(counted[i]) for i in pool)
             for i in pool:
+                turns = {int(self.batch.turn_BT[i, t]) for t in counted[i]} if rule.kind.endswith("turn-mean") else ()
                 weight = {
-                    "token-mean": 1 / tokens,
-                    "sequence-mean-token-mean": 1 / len(pool) / len(counted[i]),
+                    "token-mean": 1 / max(tokens, 1),
+                    "sequence-mean-token-mean": 1 / len(pool) / max(len(counted[i]), 1),
+                    "sequence-mean-turn-mean": 1 / len(pool) / max(len(turns), 1),
                     "sequence-mean-token-sum": 1 / len(pool),
                     "sequence-mean-token-sum-constant": 1 / len(pool) / (rule.constant or 1),
                 }[rule.kind]
@@ -196,6 +208,8 @@ class Witness:
         part = self.spec.critic
         terms = []
         for i in self.rows:
+            if part.finished_only and bool(self.batch.truncated_B[i]):
+                continue
             advantage = self._gae(part.target, i)
             for t in self.places[i]:
                 value, old = self._number("value_BT", i, t), self._number("value_old_BT", i, t)
@@ -209,6 +223,8 @@ class Witness:
 
 def phi(part, ratio, frozen, logp, A):
     """The surrogate of one token; `frozen` is the ratio where the gradient stops."""
+    if type(part) in SURROGATES:
+        return SURROGATES[type(part)](part, ratio, frozen, logp, A)
     if isinstance(part, PolicyGradient):
         return A * logp
     if isinstance(part, ImportanceWeighted):

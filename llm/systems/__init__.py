@@ -1,0 +1,25 @@
+"""Published systems of policy optimization for language models: what each adds to the core, and what is known of it."""
+
+from .aspo import aspo
+from .capo import capo
+from .lite_ppo import lite_ppo
+from .loop import loop
+from .nft import nft
+from .risk_po import risk_po, risk_po_released
+from .system import SYSTEMS, Reduction, System, system
+from .t_ppo import t_ppo
+
+__all__ = [
+    "SYSTEMS",
+    "Reduction",
+    "System",
+    "aspo",
+    "capo",
+    "lite_ppo",
+    "loop",
+    "nft",
+    "risk_po",
+    "risk_po_released",
+    "system",
+    "t_ppo",
+]

@@ -1,0 +1,221 @@
+r"""CAPO: before a step is taken, the tokens are masked out whose own step would move objective or policy too far.
+
+A mask stage in front of GRPO (or Dr. GRPO, or REINFORCE); the predicted shifts are those of `banach.llm.curvature`. The mean
+over a sequence is over the tokens that are kept; a sequence that is emptied counts as a term of zero.
+
+The printed guarantee, that steps with m_H >= omega + M r^2 / 2 improve the objective by omega - C sqrt(delta_F), fails for
+large steps already for two arms: see the catalogue's findings. What does hold: where M bounds the Hessian on the ball of radius
+r, m_H >= omega + M r^2 implies an improvement of omega, without any surrogate, for the true gain is at least
+<g, D> - M r^2 / 2 and m_H at most <g, D> + M r^2 / 2.
+
+Melo, Abate and Gal 2025, arXiv 2510.00819.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ..advantage import GroupAdvantage
+from ..aggregation import Aggregation
+from ..catalogue import Objective, objective, register
+from ..curvature import AdamStep, CurvatureFilter, Moments, SGDStep, StepModel, last_layer_gradient, quantiles
+from ..errors import SpecError
+from ..objective import ObjectiveSpec
+from ..outcome import outcome
+from ..plan import Plan
+from ..ratio import Ratio
+from ..surrogate import ClippedRatio
+from .system import Reduction, System, add
+
+if TYPE_CHECKING:
+    from ..testbeds.comparison import Comparison
+
+
+def capo(
+    step: StepModel,
+    curvature: float = 1e-2,
+    shift: float = 1e-4,
+    base: Literal["grpo", "dr_grpo", "reinforce"] = "grpo",
+    budget: int | None = None,
+    least: float | None = None,
+    low: float = 0.2,
+    high: float = 0.2,
+    ddof: Literal[0, 1] = 1,
+    epsilon: float = 0.0,
+    group_size: int | None = None,
+) -> ObjectiveSpec:
+    """The clipped surrogate with a curvature mask. step: model of the optimiser. curvature, shift, least: of `CurvatureFilter`.
+
+    base: grpo (published as CAPO), dr_grpo (Dr.CAPO, needs the budget of tokens) or reinforce (ReinCAPO, rewards as they are).
+    Raises SpecError for an unknown base or a budget that is missing.
+    """
+    if base not in ("grpo", "dr_grpo", "reinforce"):
+        raise SpecError(f"base={base!r}; give grpo, dr_grpo or reinforce")
+    aggregation = Aggregation("sequence-mean-token-mean", over="kept-tokens")
+    advantage = GroupAdvantage("none") if base == "reinforce" else GroupAdvantage("group-mean", group_size=group_size)
+    if base == "grpo":
+        advantage = GroupAdvantage("group-mean", "group-std", ddof, epsilon, group_size=group_size)
+    if base == "dr_grpo":
+        if budget is None:
+            raise SpecError("base='dr_grpo' divides by the generation budget: give budget, in tokens, fixed for the whole run")
+        aggregation = Aggregation("sequence-mean-token-sum-constant", constant=budget, over="policy")
+    return ObjectiveSpec(
+        "capo",
+        advantage,
+        ClippedRatio(low, high),
+        Ratio("token"),
+        aggregation,
+        filters=(CurvatureFilter(step, curvature, shift, least),),
+    )
+
+
+_OPEN = {"curvature": float("inf"), "shift": float("inf")}
+_COARSE = {"curvature": 0.3, "shift": 0.05}
+
+register(
+    Objective(
+        "capo",
+        capo,
+        "Melo, Abate and Gal 2025, arXiv 2510.00819",
+        shift_invariant=True,
+        example={"step": SGDStep(0.2)},
+        variants={
+            "coarse": _COARSE,
+            "Dr. GRPO": {"base": "dr_grpo", "budget": 4, **_COARSE},
+            "bounded below": {"least": 0.0, **_COARSE},
+        },
+    )
+)
+
+
+class Calibrated:
+    """CAPO along a run: thresholds at a quantile of the first steps' shifts, Adam's moments moved by what is kept.
+
+    rate: of the optimiser. level: the share of tokens to keep, taken over the first `warm` steps that have advantages, which
+    mask nothing. `plan` is a hook of `banach.llm.testbeds.train`; `kept` counts tokens that were kept and seen.
+    """
+
+    def __init__(self, rate: float, level: float = 0.9, warm: int = 5, **settings: float) -> None:
+        self.moments, self.level, self.warm, self.settings = Moments(), level, warm, settings
+        self.step = AdamStep(rate, self.moments)
+        self.seen: list[tuple[float, float]] = []
+        self.kept, self.total = 0, 0
+
+    def spec(self) -> ObjectiveSpec:
+        """The objective of the next step."""
+        if len(self.seen) < self.warm:
+            return capo(self.step, **_OPEN)
+        found = [sum(x) / len(x) for x in zip(*self.seen, strict=True)]
+        return capo(self.step, found[0], found[1])
+
+    def plan(self, planned: Plan) -> Plan:
+        """Take note of a plan: shifts while calibrating, moments always."""
+        live = planned.advantage_BT != 0
+        if len(self.seen) < self.warm and self.step.ready() and live.any():
+            self.seen.append(quantiles(self.step, outcome(planned.batch), planned.advantage_BT, self.level))
+        self.kept += int((planned.mask_BT & live).sum())
+        self.total += int((planned.batch.mask_BT & live).sum())
+        if planned.mask_BT.any():
+            self.moments.update(last_layer_gradient(planned))
+        return planned
+
+
+def experiment(seeds: int = 5, tokens: int = 8_000) -> Comparison:
+    """Rates 1x and 20x, batches whole and an eighth: who collapses? A transformer on DigitChain, Adam."""
+    from ..testbeds.bench import DIGITS, digit_policies, side_by_side, stability_run
+    from ..testbeds.comparison import compare
+
+    policies = digit_policies(seeds, right=0.7)
+    corners = {"1x": (1e-3, 8), "20x": (2e-2, 8), "20x, small": (2e-2, 1)}
+
+    def masked(rate: float, prompts: int):
+        return lambda seed: _capo_run(policies, rate, prompts, tokens, seed)
+
+    def plain(spec: ObjectiveSpec, epochs: int = 1):
+        runs = {
+            where: stability_run(policies, spec, tokens, rate=rate, prompts=n, epochs=epochs)
+            for where, (rate, n) in corners.items()
+        }
+        return side_by_side(runs, ("reward", "area", "collapsed"))
+
+    methods = {
+        "GRPO": plain(objective("grpo", beta=0.0)),
+        "GRPO, clip 0.02, 2 epochs": plain(objective("grpo", beta=0.0, low=0.02, high=0.02), 2),
+    }
+    methods["CAPO"] = side_by_side(
+        {where: masked(rate, n) for where, (rate, n) in corners.items()}, ("reward", "area", "collapsed", "rejected")
+    )
+    return compare(
+        "CAPO against GRPO at large rates and small batches, equal sampled tokens",
+        methods,
+        "GRPO",
+        seeds,
+        "python -m banach.llm.systems capo",
+        {"tokens": tokens, "rates": "1e-3, 2e-2, 2e-2", "prompts a step": "8, 8, 1", "level": 0.9, **DIGITS},
+    )
+
+
+def _capo_run(policies, rate: float, prompts: int, tokens: int, seed: int) -> dict[str, float]:
+    from ..testbeds.bench import curvature_fields, stability_run
+
+    run = Calibrated(rate)
+    found = stability_run(
+        policies,
+        lambda _: run.spec(),
+        tokens,
+        dress=curvature_fields,
+        replan=lambda _, planned: run.plan(planned),
+        rate=rate,
+        prompts=prompts,
+    )(seed)
+    return dict(found) | {"rejected": 1 - run.kept / max(run.total, 1)}
+
+
+CAPO = add(
+    System(
+        name="capo",
+        title="Stabilizing Policy Gradients for Sample-Efficient Reinforcement Learning in LLM Reasoning",
+        authors="Melo, Abate, Gal",
+        year=2025,
+        arxiv="2510.00819",
+        summary="masks the tokens whose own predicted step would change objective or policy too much",
+        optimizes="what its base optimizes, on the tokens that are kept; a mask that looks at the advantage is a bias, bounded "
+        "by the rejected share",
+        objective="capo",
+        parts=("capo", "CurvatureFilter", "SGDStep", "AdamStep", "Moments"),
+        reductions=(
+            Reduction("thresholds at infinity", "grpo", capo(SGDStep(0.2), **_OPEN), objective("grpo", beta=0.0)),
+            Reduction(
+                "thresholds at infinity, base dr_grpo",
+                "dr_grpo",
+                capo(SGDStep(0.2), base="dr_grpo", budget=7, **_OPEN),
+                objective("dr_grpo", budget=7),
+            ),
+        ),
+        findings=(
+            "The printed monotonicity theorem (5.1) fails with Taylor models and large steps: J = sigmoid(x) at x = ln(2 "
+            "- sqrt 3), "
+            "M = 1/(6 sqrt 3), a step of 10: m_H = 6.478 = omega + M r^2/2 with omega = 1.667, true gain 0.7885 < omega. With "
+            "delta_H = omega + M r^2 it holds.",
+            "The model Hessian is block diagonal: reward 1 iff two independent actions are right has cross second "
+            "derivative 1/16 "
+            "at zero logits; the model's is 0.",
+            "Averaging kept steps loses up to M r^2/2 of m_H: g = 0, H = M I, steps D and -D.",
+        ),
+        published=(
+            "Qwen2.5-Math-7B, MATH: 30 times fewer completions than conservative GRPO, 8 % of tokens rejected at the peak, "
+            "under 3 % overhead",
+        ),
+        measured="GRPO does collapse here at 20 times the rate, in one run of five, in two with one prompt a step. "
+        "Masking the tenth of the "
+        "tokens with the largest shifts (thresholds at the 90 % quantile of the first five steps, 7 to 10 % rejected) does not "
+        "prevent it: three and two of five. At the usual rate it changes nothing. The published benefit is not seen at "
+        "this size.",
+        bounds=(
+            "a divergence is half a variance up to a third of its order",
+            "a step certificate from curvature on a ball",
+            "performance differs by a surrogate less a root of a divergence",
+        ),
+        experiment=experiment,
+    )
+)

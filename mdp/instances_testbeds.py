@@ -1,0 +1,201 @@
+r"""Token problems on which published objectives are compared: small enough to list, rich enough to tell them apart.
+
+`digit_mixture` mixes difficulties, `step_tree` has credit to assign to steps, `oracle_call` a tool that may
+be called early or late, `mini_repl` turns of several tokens and a name to look up,
+`lookup_research` a chain of searches that may be told in a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .instances.parameters import at_least, inside
+from .token import TokenProblem
+from .token_build import Tokens
+
+
+def digit_mixture(digits: int = 3, base: int = 3, scratchpad: bool = True) -> TokenProblem:
+    """Chains of 1 to `digits` digits to add up modulo the base: easy prompts, hard ones, answers of several lengths.
+
+    The rule is that of `banach.mdp.instances_token.digit_chain`; each number of digits is equally likely, and so are the
+    prompts of one number. With a scratchpad there is room for `digits` digits and the end, else for the answer and the end.
+    With the defaults there are 39 prompts, 4719 sequences and 1560 nodes.
+    digits: >= 1. base: >= 2.
+    Raises ModelError for parameters out of range.
+    """
+    at_least(1, digits=digits)
+    at_least(2, base=base)
+    prompts = [tuple(int(d) for d in index) for k in range(1, digits + 1) for index in np.ndindex(*(base,) * k)]
+    share = np.array([1 / (digits * base ** len(prompt)) for prompt in prompts])
+
+    def right(prompt: Tokens, tokens: Tokens) -> float:
+        return float(tokens[-1] == base and tokens[-2:-1] == (sum(prompt) % base,))
+
+    horizon = (digits if scratchpad else 1) + 1
+    return TokenProblem.build(base + 1, horizon, prompts, right, eos=base, prompt_probability=share / share.sum())
+
+
+def step_tree(branching: int = 3, depth: int = 3, seed: int = 0, right: float = 0.3) -> TokenProblem:
+    """A tree of reasoning steps, one token each, whose leaves are right at random; at least one is, and one is wrong.
+
+    branching, depth: >= 1, branching^depth leaves. seed: of the leaves. right: share of the right ones, in (0, 1).
+    Raises ModelError for parameters out of range.
+    """
+    at_least(1, branching=branching, depth=depth)
+    inside(0, 1, right=right)
+    leaves = np.random.default_rng(seed).random(branching**depth) < right
+    leaves[0], leaves[-1] = (leaves[0] or not leaves.any()), (leaves[-1] and not leaves.all())
+    places = branching ** np.arange(depth)[::-1]
+
+    def reward(_prompt: int, tokens: Tokens) -> float:
+        return float(leaves[int(places @ np.array(tokens))])
+
+    return TokenProblem.build(branching, depth, 1, reward)
+
+
+def oracle_call(answers: int = 3, horizon: int = 6) -> TokenProblem:
+    """Think, call a tool that knows the answer, or guess: style, for calls may come early or late, and binary rewards.
+
+    Tokens 0..n-1 are answers, n calls, n + 1 thinks, n + 2 is the verdict "accepted", n + 3 ends. After a call the tool reads
+    out
+    the answer, uniform among n the first time and the same ever after. An answer is judged at once: accepted for sure or never
+    if it was read out, else with probability 1/n; then the sequence ends. Thinking helps nothing. Reward 1 for "accepted".
+    answers: >= 2. horizon: >= 4, tokens of both sides.
+    Raises ModelError for parameters out of range.
+    """
+    at_least(2, answers=answers)
+    at_least(4, horizon=horizon)
+    call, accepted, end = answers, answers + 2, answers + 3
+
+    def parse(tokens: Tokens) -> tuple[int | None, int | None, str]:
+        """The secret that was read, the answer given, and what the environment owes: read, judge, close or nothing."""
+        secret, answer, owes = None, None, ""
+        for t in tokens:
+            if owes == "read":
+                secret, owes = t, ""
+            elif owes == "judge":
+                owes = "close"
+            elif t == call:
+                owes = "read"
+            elif t < answers:
+                answer, owes = t, "judge"
+        return secret, answer, owes
+
+    def environment(_prompt: int, tokens: Tokens) -> np.ndarray | None:
+        secret, answer, owes = parse(tokens)
+        if not owes:
+            return None
+        law = np.zeros(answers + 4)
+        if owes == "read":
+            law[:answers] = 1 / answers if secret is None else np.eye(answers)[secret]
+        elif owes == "judge":
+            law[accepted] = 1 / answers if secret is None else float(secret == answer)
+            law[end] = 1 - law[accepted]
+        else:
+            law[end] = 1
+        return law
+
+    def reward(_prompt: int, tokens: Tokens) -> float:
+        _, answer, owes = parse(tokens)
+        return float(answer is not None and owes == "close" and accepted in tokens[-2:])
+
+    return TokenProblem.build(answers + 4, horizon, 1, reward, eos=end, environment=environment)
+
+
+def mini_repl(names: int = 3, turns: int = 3, horizon: int = 8) -> TokenProblem:
+    """An interpreter whose function's name must be looked up, or guessed: turns of several tokens, fractional rewards.
+
+    One of n names works, uniform and hidden. Tokens 0..n-1 are names, n begins a call and is followed by a name, n + 1 asks for
+    the documentation, n + 2 submits, n + 3 and n + 4 are the replies "done" and "error". After a call the interpreter replies,
+    after the documentation it reads out the name, consistently throughout. The prompt, 1 or 2, says how many calls must be
+    done, the reward is the share of them that is. Anything ill-formed submits.
+    names: >= 2. turns: >= 1, of the policy before the episode is cut. horizon: >= 3, tokens of both sides.
+    Raises ModelError for parameters out of range.
+    """
+    at_least(2, names=names)
+    at_least(1, turns=turns)
+    at_least(3, horizon=horizon)
+    call, docs, submit, done = names, names + 1, names + 2, names + 3
+
+    def parse(tokens: Tokens) -> tuple[set[int], int, str, int]:
+        """Names that may still work, calls done, what comes next (policy, name, reply, read, close), turns taken."""
+        possible, finished, state, taken, called = set(range(names)), 0, "policy", 0, -1
+        for t in tokens:
+            if state == "policy":
+                state = "name" if t == call else "read" if t == docs else "close"
+                taken += state in ("name", "read")
+            elif state == "name":
+                state, called = ("reply", t) if t < names else ("close", -1)
+            elif state == "read":
+                possible, state = {t}, "policy"
+            elif state == "reply":
+                finished += t == done
+                possible = {called} if t == done else possible - {called}
+                state = "policy"
+        return possible, finished, "close" if state == "policy" and taken >= turns else state, taken
+
+    def environment(_prompt: int, tokens: Tokens) -> np.ndarray | None:
+        possible, _, state, _ = parse(tokens)
+        law = np.zeros(names + 5)
+        if state == "read":
+            law[list(possible)] = 1 / len(possible)
+        elif state == "reply":
+            works = (tokens[-1] in possible) / len(possible)
+            law[done], law[done + 1] = works, 1 - works
+        elif state == "close":
+            law[submit] = 1
+        else:
+            return None
+        return law
+
+    def reward(prompt: int, tokens: Tokens) -> float:
+        return min(parse(tokens)[1], prompt) / prompt
+
+    return TokenProblem.build(names + 5, horizon, (1, 2), reward, eos=submit, environment=environment)
+
+
+def lookup_research(hops: Sequence[int] = (1, 2, 4), rounds: int = 7, hit: float = 0.7, guess: float = 0.05) -> TokenProblem:
+    """A chain of facts to follow: search until all hops are found, then answer; a search may bring back a distractor.
+
+    The prompt is the number of hops. Tokens: 0 search, 1 answer, 2 hit, 3 miss, 4 right, 5 wrong. A search finds the next hop
+    with probability `hit`; an answer is right for sure after all hops, with probability `guess` before. Reward 1 for right. A
+    trajectory that does not answer within `rounds` fails.
+    hops: >= 1 each. rounds: >= 1. hit: in (0, 1). guess: in (0, 1).
+    Raises ModelError for parameters out of range.
+    """
+    at_least(1, rounds=rounds, hops=min(hops))
+    inside(0, 1, hit=hit, guess=guess)
+
+    def environment(prompt: int, tokens: Tokens) -> np.ndarray | None:
+        if len(tokens) % 2 == 0:
+            return None
+        if tokens[-1] == 0:
+            return np.array([0, 0, hit, 1 - hit, 0, 0])
+        works = 1.0 if tokens.count(2) >= prompt else guess
+        return np.array([0, 0, 0, 0, works, 1 - works]) if tokens[-1] == 1 else np.array([0, 0, 0, 0, 0, 1.0])
+
+    def reward(_prompt: int, tokens: Tokens) -> float:
+        return float(len(tokens) % 2 == 0 and tokens[-1:] == (4,))
+
+    def ended(tokens: Tokens) -> bool:
+        return len(tokens) % 2 == 0 and tokens[-1] >= 4
+
+    return _ending(6, 2 * rounds, tuple(hops), reward, environment, ended)
+
+
+def _ending(size: int, horizon: int, prompts: Any, reward: Any, environment: Any, ended: Any) -> TokenProblem:
+    """A problem in which the environment closes what has ended, by the token `size`, so that several last tokens may end."""
+
+    def closing(prompt: Any, tokens: Tokens) -> np.ndarray | None:
+        if tokens and ended(tokens):
+            return np.eye(size + 1)[size]
+        law = environment(prompt, tokens)
+        return None if law is None else np.append(law, 0.0)
+
+    def paid(prompt: Any, tokens: Tokens) -> float:
+        return reward(prompt, tokens[:-1] if tokens[-1] == size else tokens)
+
+    return TokenProblem.build(size + 1, horizon, prompts, paid, eos=size, environment=closing)

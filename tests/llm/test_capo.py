@@ -1,0 +1,312 @@
+"""CAPO: predicted shifts against definitions, the exact Hessian and the true change; what its theorem promises and what not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.advantage import GroupAdvantage
+from banach.llm.catalogue import objective
+from banach.llm.curvature import (
+    AdamStep,
+    CurvatureFilter,
+    Moments,
+    SGDStep,
+    last_layer_gradient,
+    predicted,
+    quantiles,
+    shifts,
+)
+from banach.llm.errors import BatchError, SpecError
+from banach.llm.objective import evaluate
+from banach.llm.outcome import outcome
+from banach.llm.plan import plan
+from banach.llm.systems.capo import Calibrated, capo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd.functional import hessian
+
+from .objective_batches import random_batch, rebuilt
+
+few = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 10**6)
+
+
+def drawn(seed, arms=4, width=3):
+    """Log-policy, hidden state, unembedding, advantages of every action."""
+    rng = np.random.default_rng(seed)
+    h, W = torch.tensor(rng.normal(size=width)), torch.tensor(rng.normal(size=(arms, width)))
+    return (W @ h).log_softmax(-1), h, W, torch.tensor(rng.normal(size=arms))
+
+
+def shifts_of_all(step, log_policy, h, advantage):
+    n = len(log_policy)
+    return predicted(step, log_policy.expand(n, n), torch.arange(n), h.expand(n, -1), advantage)
+
+
+@given(seed=seeds, rate=st.floats(0.01, 1))
+@few
+def test_the_shifts_are_what_the_matrices_say(seed, rate):
+    """Built with whole V D x V D matrices: <g, Delta> + Delta' H Delta / 2, H = A (v v' - F) x h h', and the Fisher form."""
+    log_policy, h, _, A = drawn(seed)
+    found_H, found_F = shifts_of_all(SGDStep(rate), log_policy, h, A)
+    pi = log_policy.exp()
+    F = torch.diag(pi) - torch.outer(pi, pi)
+    for a in range(4):
+        v = torch.eye(4, dtype=torch.float64)[a] - pi
+        g = A[a] * torch.outer(v, h).reshape(-1)
+        H = A[a] * torch.kron(torch.outer(v, v) - F, torch.outer(h, h))
+        fisher = torch.kron(torch.outer(v, v), torch.outer(h, h))
+        D = rate * g
+        assert found_H[a].item() == pytest.approx(float(g @ D + D @ H @ D / 2), rel=1e-9, abs=1e-12)
+        assert found_F[a].item() == pytest.approx(float(D @ fisher @ D / 2), rel=1e-9, abs=1e-12)
+
+
+@given(seed=seeds, rate=st.floats(0.01, 1))
+@few
+def test_the_closed_form_for_sgd(seed, rate):
+    log_policy, h, _, A = drawn(seed)
+    m_H, m_F = shifts_of_all(SGDStep(rate), log_policy, h, A)
+    pi = log_policy.exp()
+    v = torch.eye(4, dtype=torch.float64) - pi
+    n, c = v.square().sum(1), h.square().sum()
+    spread = (pi * v.square()).sum(1) - (pi * v).sum(1).square()
+    assert torch.allclose(m_H, rate * A**2 * n * c + rate**2 * A**3 * c**2 * (n**2 - spread) / 2)
+    assert torch.allclose(m_F, rate**2 * A**2 * n**2 * c**2 / 2)
+
+
+def test_the_token_that_was_least_likely_is_rejected_first():
+    log_policy = torch.tensor([0.9, 0.08, 0.02], dtype=torch.float64).log()
+    _, m_F = shifts_of_all(SGDStep(0.1), log_policy, torch.ones(2), torch.ones(3))
+    assert m_F.argsort().tolist() == [0, 1, 2]
+
+
+@given(seed=seeds)
+@few
+def test_the_mean_shift_over_actions_is_half_a_variance_and_the_divergence_to_third_order(seed):
+    log_policy, _, _, _ = drawn(seed)
+    rng = np.random.default_rng(seed)
+    u, pi = torch.tensor(rng.normal(size=4)), log_policy.exp()
+    v = torch.eye(4, dtype=torch.float64) - pi
+    half_variance = float(((pi * u**2).sum() - (pi * u).sum() ** 2) / 2)
+    assert float((pi * (v @ u) ** 2).sum() / 2) == pytest.approx(half_variance, abs=1e-12)
+    moved = (log_policy + u).log_softmax(-1)
+    divergence = float((pi * (log_policy - moved)).sum())
+    assert abs(divergence - half_variance) <= float(u.max() - u.min()) ** 3 / 24
+
+
+@given(seed=seeds, baseline=st.floats(-2, 2))
+@few
+def test_at_horizon_one_the_population_hessian_is_exact_for_any_baseline(seed, baseline):
+    log_policy, h, W, reward = drawn(seed, arms=3, width=2)
+    pi = log_policy.exp()
+    F = torch.diag(pi) - torch.outer(pi, pi)
+    model = torch.zeros(6, 6, dtype=torch.float64)
+    for a in range(3):
+        v = torch.eye(3, dtype=torch.float64)[a] - pi
+        model += pi[a] * (reward[a] - baseline) * torch.kron(torch.outer(v, v) - F, torch.outer(h, h))
+    exact = hessian(lambda w: (w.reshape(3, 2) @ h).softmax(-1) @ reward, W.reshape(-1))
+    assert torch.allclose(model, exact, atol=1e-12)
+
+
+def test_over_two_steps_the_model_misses_the_blocks_between_them():
+    """Reward one iff two independent actions are right: d^2 J / dx1 dx2 = 1/16 at zero; the model's cross block is zero."""
+    exact = hessian(lambda x: x.sigmoid().prod(), torch.zeros(2, dtype=torch.float64))
+    assert exact[0, 1].item() == pytest.approx(1 / 16)
+    v, F = torch.tensor([0.5, -0.5]), 0.25  # each token's logit moves its own policy only
+    model = torch.diag((v[0] ** 2 - F) * torch.ones(2))
+    assert model[0, 1] == 0
+
+
+@given(seed=seeds, parts=st.integers(2, 5))
+@few
+def test_averaging_steps_loses_no_more_than_half_the_curvature_times_the_radius_squared(seed, parts):
+    rng = np.random.default_rng(seed)
+    g, H, D = rng.normal(size=3), rng.normal(size=(3, 3)), rng.normal(size=(parts, 3))
+    H = (H + H.T) / 2
+    M, r = np.abs(np.linalg.eigvalsh(H)).max(), np.linalg.norm(D, axis=1).max()
+
+    def shift(d):
+        return g @ d + d @ H @ d / 2
+
+    assert np.mean([shift(d) for d in D]) - shift(D.mean(0)) <= M * r**2 / 2 + 1e-12
+    fisher = [d @ (H @ H) @ d / 2 for d in D]
+    assert D.mean(0) @ (H @ H) @ D.mean(0) / 2 <= max(fisher) + 1e-12
+
+
+def test_without_that_slack_two_good_steps_average_to_none():
+    M, D = 2.0, np.array([0.3, -0.1])
+    both = [M * d @ d / 2 for d in (D, -D)]
+    assert min(both) > 0
+    assert M * (D - D) @ (D - D) / 2 == 0
+    assert both[0] == pytest.approx(M * (D @ D) / 2)
+
+
+def test_the_printed_theorem_fails_for_a_large_step_and_its_replacement_does_not():
+    x, M, step = math.log(2 - math.sqrt(3)), 1 / (6 * math.sqrt(3)), 10.0
+
+    def J(z):  # noqa: N802
+        return 1 / (1 + math.exp(-z))
+
+    p = J(x)
+    slope, curvature = p * (1 - p), p * (1 - p) * (1 - 2 * p)
+    assert curvature == pytest.approx(M)  # the largest curvature of a sigmoid
+    m_H = slope * step + curvature * step**2 / 2
+    gain = J(x + step) - p
+    assert m_H == pytest.approx(6.478, abs=1e-3)
+    assert gain == pytest.approx(0.7885, abs=1e-4)
+    printed, sound = m_H - M * step**2 / 2, m_H - M * step**2
+    assert printed == pytest.approx(1.667, abs=1e-3)
+    assert gain < printed
+    assert sound < -3.1 < gain
+
+
+@given(seed=seeds)
+@few
+def test_adam_s_step_is_the_step_that_torch_would_take(seed):
+    log_policy, h, W, A = drawn(seed)
+    pi, a, rate = log_policy.exp(), seed % 4, 0.01
+    rng = np.random.default_rng(seed)
+    weight = torch.nn.Parameter(W.clone())
+    optimiser, moments = torch.optim.Adam([weight], lr=rate), Moments()
+    for _ in range(3):
+        gradient = torch.tensor(rng.normal(size=W.shape))
+        weight.grad = -gradient
+        optimiser.step()
+        moments.update(gradient)
+    v = torch.eye(4, dtype=torch.float64)[a] - pi
+    weight.grad = -A[a] * torch.outer(v, h)
+    before = weight.detach().clone()
+    optimiser.step()
+    moved = weight.detach() - before
+    frozen = moments.first.clone()
+    inner, u = AdamStep(rate, moments)(v[None], h[None], A[a : a + 1])
+    assert torch.allclose(u[0], moved @ h, atol=1e-9)
+    assert inner.item() == pytest.approx(float((A[a] * torch.outer(v, h) * moved).sum()), rel=1e-6, abs=1e-12)
+    assert torch.equal(moments.first, frozen)
+
+
+@given(seed=seeds)
+@few
+def test_open_thresholds_are_the_base_bit_for_bit_and_closed_ones_are_nothing(seed):
+    batch = random_batch(seed)
+    open_spec = capo(SGDStep(0.2), float("inf"), float("inf"))
+    base = objective("grpo", beta=0.0)
+    assert torch.equal(evaluate(open_spec, batch).loss, evaluate(base, batch).loss)
+    assert torch.equal(evaluate(open_spec, batch).weight_BT, evaluate(base, batch).weight_BT)
+    closed = evaluate(capo(SGDStep(0.2), 0.0, 0.0), batch)
+    assert closed.loss == 0
+    assert not closed.weight_BT.any()
+
+
+@given(seed=seeds)
+@few
+def test_rejection_grows_as_each_threshold_falls(seed):
+    batch = random_batch(seed)
+    for name in ("curvature", "shift"):
+        settings_of = {"curvature": float("inf"), "shift": float("inf")}
+        kept = [int(plan(capo(SGDStep(0.2), **(settings_of | {name: x})), batch).mask_BT.sum()) for x in (0, 1e-3, 0.03, 1, 30)]
+        assert kept == sorted(kept)
+        assert kept[0] == 0
+
+
+@pytest.mark.parametrize("adam", [False, True])
+def test_the_kept_set_follows_its_tokens_wherever_they_stand(adam):
+    moments = Moments()
+    moments.update(torch.ones(3, 2))
+    step = AdamStep(0.05, moments) if adam else SGDStep(0.2)
+    batch = random_batch(7, groups=3, size=4)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    shuffled = batch.select(order)
+    spec = capo(step, 0.05, 0.002)
+    kept = plan(spec, batch).mask_BT
+    assert torch.equal(plan(spec, shuffled).mask_BT, kept[order])
+    assert 0 < kept.sum() < batch.mask_BT.sum()
+
+
+def test_a_sequence_that_is_emptied_counts_as_a_term_of_zero():
+    batch = rebuilt(random_batch(3, groups=1, size=3), reward_B=torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
+    table = torch.full_like(batch.log_policy_BTV, -math.log(3))
+    hidden = torch.ones_like(batch.hidden_BTD)
+    hidden[0] *= 10
+    batch = rebuilt(batch, hidden_BTD=hidden, log_policy_BTV=table)
+    planned = plan(capo(SGDStep(0.1), float("inf"), 0.1), batch)
+    assert not planned.mask_BT[0].any()
+    assert planned.coefficient_BT.sum(1).tolist() == pytest.approx([0, 1 / 3, 1 / 3])
+
+
+def test_a_token_without_advantage_is_neutral_even_under_a_positive_lower_bound():
+    batch = rebuilt(random_batch(3), reward_B=torch.ones(6))
+    assert torch.equal(plan(capo(SGDStep(0.1), least=0.01), batch).mask_BT, batch.mask_BT)
+
+
+def test_without_moments_nothing_is_masked():
+    batch = random_batch(3)
+    spec = capo(AdamStep(0.1, Moments()), 0.0, 0.0)
+    assert torch.equal(plan(spec, batch).mask_BT, batch.mask_BT)
+
+
+def test_the_moments_follow_the_mean_over_the_tokens_whose_support_holds_a_row():
+    batch = random_batch(5)
+    table = batch.log_policy_BTV.detach().clone()
+    first = tuple(batch.mask_BT.nonzero()[0].tolist())
+    token = (int(batch.token_BT[first]) + 1) % 3
+    table[first][token] = -math.inf
+    table[first] = table[first].log_softmax(-1)
+    planned = plan(objective("grpo", beta=0.0), rebuilt(batch, log_policy_BTV=table))
+    found, mask = last_layer_gradient(planned), batch.mask_BT
+    total, seen = torch.zeros(3, 2, dtype=torch.float64), torch.zeros(3)
+    for i, t in mask.nonzero().tolist():
+        pi = table[i, t].exp()
+        v = -pi
+        v[batch.token_BT[i, t]] += 1
+        total += planned.advantage_BT[i, t] * torch.outer(v, batch.hidden_BTD[i, t])
+        seen += pi > 0
+    assert torch.allclose(found, total / seen[:, None])
+    assert seen.min() < seen.max()
+
+
+def test_quantiles_keep_the_share_that_was_asked_for():
+    out = outcome(random_batch(5, groups=20, size=4))
+    A = GroupAdvantage("group-mean", "group-std", 1)(out)
+    high, wide = quantiles(SGDStep(0.1), out, A, 0.9)
+    m_H, m_F = shifts(SGDStep(0.1), out, A)
+    live = A[out.batch.mask_BT] != 0
+    assert (m_H.abs() <= high)[live].double().mean() == pytest.approx(0.9, abs=0.02)
+    assert (m_F <= wide)[live].double().mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_calibrated_run_masks_nothing_first_and_about_its_share_afterwards():
+    run, masked = Calibrated(0.01, 0.9, warm=3), []
+    for number in range(12):
+        batch = random_batch(number, groups=8, size=4)
+        planned = run.plan(plan(run.spec(), batch))
+        masked.append(1 - float(planned.mask_BT.sum() / batch.mask_BT.sum()))
+    assert masked[:4] == [0.0] * 4
+    assert 0.02 < np.mean(masked[4:]) < 0.4
+    assert run.moments.count == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        (lambda: SGDStep(0.0), "rate=0"),
+        (lambda: AdamStep(-1.0, Moments()), "rate=-1"),
+        (lambda: AdamStep(0.1, Moments(), betas=(1.0, 0.9)), "betas"),
+        (lambda: CurvatureFilter(SGDStep(0.1), curvature=-1.0), "curvature=-1"),
+        (lambda: capo(SGDStep(0.1), base="dr_grpo"), "budget"),
+        (lambda: capo(SGDStep(0.1), base="rloo"), "base='rloo'"),
+    ],
+)
+def test_settings_that_are_none_are_refused(wrong, word):
+    with pytest.raises(SpecError, match=word):
+        wrong()
+
+
+def test_hidden_states_that_are_no_numbers_are_refused():
+    batch = random_batch(1)
+    hidden = batch.hidden_BTD.clone()
+    row, column = batch.mask_BT.nonzero()[0].tolist()
+    hidden[row, column, 1] = float("nan")
+    with pytest.raises(BatchError, match=rf"hidden_BTD is nan at sequence {row}, position {column}"):
+        rebuilt(batch, hidden_BTD=hidden)

@@ -1,0 +1,213 @@
+"""LOOP: leave-one-out, levels, the environment's mask, filters and early stopping, by enumeration."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.aggregation import Aggregation
+from banach.llm.catalogue import objective
+from banach.llm.errors import BatchError, SpecError
+from banach.llm.mask import AdvantageFilter
+from banach.llm.objective import evaluate
+from banach.llm.plan import plan
+from banach.llm.systems.loop import loop, loop_with_std
+from banach.mdp import token_policy
+from banach.mdp.instances_testbeds import mini_repl
+from banach.mdp.instances_token import tool_turns
+from banach.mdp.token import TokenProblem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .exact_gradient import expected_gradient, gradient_of, log_probability, rows
+from .objective_batches import random_batch, rebuilt
+
+few = settings(max_examples=8, deadline=None)
+seeds = st.integers(0, 10**6)
+TOOL = tool_turns(horizon=3)
+
+
+def logits_of(problem, seed):
+    return np.random.default_rng(seed).normal(size=(problem.n_nodes, problem.vocabulary_size))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@given(seed=seeds)
+@settings(max_examples=3, deadline=None)
+def test_trajectories_on_the_policy_climb_the_reward_exactly(size, seed):
+    problem = TOOL if size == 2 else TokenProblem.bandit(np.array([[0.0, 0.2, 1.0]]))
+    logits = logits_of(problem, seed)
+    exact = token_policy.expected_reward_gradient(problem, logits)
+    found = expected_gradient(loop("trajectory", threshold=0.0), problem, logits, size=size)
+    assert np.allclose(found, exact, atol=1e-10)
+    shrunk = dataclasses.replace(loop("trajectory", threshold=0.0), advantage=objective("dr_grpo", budget=1).advantage)
+    assert np.allclose(expected_gradient(shrunk, problem, logits, size=size), (size - 1) / size * exact, atol=1e-10)
+
+
+@given(ratio=st.floats(0, 10), A=st.floats(-3, 3), e=st.floats(0.01, 0.99))
+@few
+def test_the_two_ways_to_write_the_clip_agree(ratio, A, e):
+    assert min(ratio * A, min(max(ratio, 1 - e), 1 + e) * A) == pytest.approx(min(ratio * A, A + e * abs(A)), abs=1e-12)
+
+
+def environment_problem():
+    """One token, an environment's answer, one token; the environment's second reply pays, whatever the policy does."""
+
+    def environment(_, tokens):
+        return np.array([0.3, 0.7]) if len(tokens) == 1 else None
+
+    return TokenProblem.build(2, 3, 1, lambda _, t: float(t[1] == 1) + 0.5 * (t[0] == t[2]), environment=environment)
+
+
+def test_modelling_the_environment_gets_a_gradient_from_rewards_that_follow_it_unless_masked():
+    problem = environment_problem()
+    assert not problem.mask[:, 1].any()
+    logits = logits_of(problem, 1)
+    theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # models the environment's token and nothing else
+    chance = token_policy.sequence_probability(problem, logits)
+    said = theta.log_softmax(0)[torch.tensor(problem.token[:, 1]).long()]
+    centred = torch.tensor(problem.reward - chance @ problem.reward)
+    [biased] = torch.autograd.grad((torch.tensor(chance) * centred * said).sum(), theta)
+    assert biased.abs().max() > 0.1
+    exact = token_policy.expected_reward_gradient(problem, logits)
+    found = expected_gradient(loop("trajectory", threshold=0.0), problem, logits, size=2)
+    assert np.allclose(found, exact, atol=1e-12)
+
+
+@given(seed=seeds)
+@few
+def test_the_environment_cancels_in_the_ratio_of_laws(seed):
+    problem = environment_problem()
+    logits, old = logits_of(problem, seed), logits_of(problem, seed + 1)
+    batch = rows(problem, range(problem.n_sequences), range(problem.n_sequences), torch.tensor(logits), old)
+    ratio = loop("trajectory").ratio(torch.where(batch.mask_BT, batch.logp_BT, 0.0), batch).ratio_BT[:, 0].numpy()
+    law, psi = (token_policy.sequence_probability(problem, z) for z in (logits, old))
+    assert ratio == pytest.approx(law / psi)
+    assert psi @ ratio == pytest.approx(1.0)
+    assert psi @ (ratio * problem.reward) == pytest.approx(token_policy.expected_reward(problem, logits))
+
+
+def stop_or_go():
+    """Stop for .2, or go on to a bit: 0 or 1."""
+    return TokenProblem.build(3, 2, 1, lambda _, t: {(2,): 0.2, (0, 1): 1.0, (1, 1): 1.0}.get(t, 0.0), eos=2)
+
+
+def test_the_token_loss_points_elsewhere_when_lengths_differ_and_baselines_bias_it():
+    """First token stop (s) or continue (c), a sigmoid each; second a bit; rewards .2, 0, 1; by hand at zero logits."""
+    paths = {("s",): (0.5, 0.2, np.array([-0.5, 0.0]), 1), ("c", 0): (0.25, 0.0, np.array([0.5, -0.5]), 2)}
+    paths["c", 1] = (0.25, 1.0, np.array([0.5, 0.5]), 2)  # scores by the logits of "continue" and of the bit
+    plain = sum(p * R * s for p, R, s, _ in paths.values())
+    by_token = sum(p * R * s / n for p, R, s, n in paths.values())
+    assert plain == pytest.approx([0.075, 0.125])
+    baseline_free = sum(p * s / n for p, _, s, n in paths.values())
+    assert baseline_free == pytest.approx([-0.125, 0.0])
+    assert by_token == pytest.approx([0.0125, 0.0625])
+    mean = sum(p * R for p, R, _, _ in paths.values())
+    assert by_token - mean * baseline_free == pytest.approx([0.05625, 0.0625])  # with the baseline: the published comparison
+    problem = stop_or_go()
+    logits = np.zeros((problem.n_nodes, 3))
+    raw, length = token_policy.sequence_probability(problem, logits), torch.tensor(problem.length)
+    found = expected_gradient(loop(threshold=0.0), problem, logits, size=2)
+    leave_one_out = torch.tensor(raw * (problem.reward - raw @ problem.reward)) / length
+    expected = gradient_of(lambda z: leave_one_out @ log_probability(problem, z).sum(1), logits)
+    assert np.allclose(found, expected, atol=1e-12)
+    exact = token_policy.expected_reward_gradient(problem, logits)
+    cosine = (found * exact).sum() / np.linalg.norm(found) / np.linalg.norm(exact)
+    assert cosine < 0.999
+
+
+@given(seed=seeds)
+@few
+def test_a_turn_that_is_one_token_or_all_of_them_is_the_other_level(seed):
+    batch = random_batch(seed, drift=1.5)
+    each = rebuilt(batch, turn_BT=torch.arange(batch.mask_BT.shape[1]).expand_as(batch.mask_BT))
+    assert torch.allclose(evaluate(loop("turn"), each).weight_BT, evaluate(loop(), each).weight_BT)
+    assert torch.allclose(evaluate(loop("turn"), each).loss, evaluate(loop(), each).loss)
+    one = rebuilt(batch, turn_BT=torch.zeros_like(batch.turn_BT))
+    assert torch.allclose(evaluate(loop("turn"), one).weight_BT, evaluate(loop("trajectory"), one).weight_BT)
+    assert torch.allclose(evaluate(loop("turn"), one).loss, evaluate(loop("trajectory"), one).loss)
+
+
+def test_one_token_outside_the_clip_costs_a_trajectory_all_its_tokens_a_turn_its_own_and_a_token_itself():
+    batch = random_batch(1, groups=1, size=2, horizon=4, edges=False)
+    mask = torch.zeros_like(batch.mask_BT)
+    mask[:, :4] = True
+    old = torch.full_like(batch.logp_old_BT, -1.0)
+    moved = old.clone()
+    moved[0, 2] += 0.5  # outside 1.2, for a positive advantage
+    batch = rebuilt(
+        batch,
+        mask_BT=mask,
+        logp_old_BT=old,
+        logp_BT=moved,
+        reward_B=torch.tensor([1.0, 0.0]).double(),
+        turn_BT=torch.tensor([[0, 0, 1, 1, 2]] * 2),
+    )
+    lost = {level: int((evaluate(loop(level), batch).weight_BT[0, :4] == 0).sum()) for level in ("token", "turn", "trajectory")}
+    assert lost == {"token": 1, "turn": 2, "trajectory": 4}
+
+
+@given(threshold=st.sampled_from([0.01, 0.3, 0.6]), seed=seeds)
+@few
+def test_the_filter_moves_the_gradient_by_at_most_its_threshold_times_the_mean_score(threshold, seed):
+    batch = rebuilt(random_batch(seed, size=4), reward_B=torch.tensor(np.random.default_rng(seed).random(8)))
+    batch = rebuilt(batch, logp_BT=batch.logp_old_BT)
+    every, some = (evaluate(loop("trajectory", threshold=t), batch).weight_BT for t in (0.0, threshold))
+    assert ((every - some).abs() <= threshold / 8 + 1e-12).all()
+
+
+def test_at_six_binary_answers_a_hundredth_removes_the_equal_groups_and_nothing_else():
+    least = 2.0
+    for right in range(7):
+        reward = torch.tensor([1.0] * right + [0.0] * (6 - right), dtype=torch.float64)
+        batch = rebuilt(random_batch(0, groups=1, size=6, horizon=1, edges=False), reward_B=reward)
+        planned = plan(loop(), batch)
+        assert bool(planned.mask_BT.any()) == (0 < right < 6)
+        if 0 < right < 6:
+            assert planned.mask_BT[:, 0].all()
+            least = min(least, float(planned.advantage_BT[:, 0].abs().min()))
+    assert least == pytest.approx(0.2)
+
+
+def test_stopping_a_collection_early_is_unbiased_only_if_durations_know_nothing_of_rewards():
+    """Two answers, success 1/2, the collection stops after the first that ends; success takes longer, or no longer."""
+    for slow, expected in ((True, 0.25), (False, 0.5)):
+        total = 0.0
+        for rewards in itertools.product([0, 1], repeat=2):
+            duration = [2 if (r and slow) else 1 for r in rewards]
+            first = [r for r, d in zip(rewards, duration, strict=True) if d == min(duration)]
+            total += 0.25 * np.mean(first)
+        assert total == pytest.approx(expected)
+
+
+def test_one_answer_a_prompt_and_unknown_levels_are_refused():
+    batch = random_batch(1, groups=3, size=1)
+    with pytest.raises(BatchError, match="leave-one-out needs two sequences"):
+        evaluate(loop(), batch)
+    with pytest.raises(SpecError, match="level='call'"):
+        loop("call")
+    with pytest.raises(BatchError, match="turn_BT"):
+        evaluate(loop("turn"), rebuilt(random_batch(1), turn_BT=None))
+    assert loop_with_std().advantage.scale == "group-std"
+    assert loop().filters == (AdvantageFilter(0.01),)
+    assert loop("turn").aggregation == Aggregation("sequence-mean-turn-mean", over="policy")
+
+
+def test_looking_the_name_up_is_worth_it_when_two_calls_are_asked_for():
+    problem = mini_repl()
+    best = problem.mdp()
+    from banach.solvers import solve
+
+    solution = solve(best, eps=1e-9)
+    assert float(best.initial @ solution.value) == pytest.approx((1.0 + 1.0) / 2, abs=1e-8)
+    looked_up = {
+        tuple(row[:2].tolist()) for row, r in zip(problem.token, problem.reward, strict=True) if r == 1 and row[0] == 4
+    }
+    assert len(looked_up) == 3
+    guess = np.full((problem.n_nodes, 8), -40.0)
+    for s in range(problem.n_sequences):
+        for t in range(problem.horizon):
+            if problem.mask[s, t]:
+                guess[problem.node[s, t], 3 if t == 0 or not problem.mask[s, t - 1] else 0] = 0.0
+    assert token_policy.prompt_reward(problem, guess) == pytest.approx([1 / 3, 1 / 3])

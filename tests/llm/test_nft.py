@@ -1,0 +1,228 @@
+"""NFT: the split and its optimum, what it equals on the policy, its weights off it, where the token loss goes astray."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.catalogue import objective
+from banach.llm.errors import BatchError, ClipRangeError, SpecError
+from banach.llm.implicit_policy import ImplicitNegative, SuccessWeighted, prompt_weight
+from banach.llm.objective import ObjectiveSpec, evaluate
+from banach.llm.systems.nft import nft
+from banach.mdp.instances_token import tiny_enum
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .exact_gradient import expected_gradient, gradient_of, success
+from .objective_batches import BINARY, random_batch, rebuilt
+
+few = settings(max_examples=20, deadline=None)
+seeds = st.integers(0, 10**6)
+TINY = tiny_enum()
+
+
+def drawn(seed, n=5):
+    """Old policy and probabilities of being right."""
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.ones(n)), rng.uniform(0.05, 0.95, n)
+
+
+def population_loss(z, old, s, parts=(1.0, 1.0), part=None):
+    """-E[r log R + (1 - r) log x], by the library's surrogate with w = 1: advantages 1 and -r_q / (1 - r_q)."""
+    old, s = torch.tensor(old), torch.tensor(s)
+    rate = float((old * s).sum())
+    R = z.log_softmax(-1).exp() / old
+    part = ImplicitNegative("one", 1e-9) if part is None else part
+    right = part.value(R, R.log(), torch.ones_like(R))
+    wrong = part.value(R, R.log(), torch.full_like(R, -rate / (1 - rate)))
+    return -(old * (parts[0] * s * right + parts[1] * (1 - s) * wrong)).sum()
+
+
+@given(seed=seeds)
+@few
+def test_the_old_policy_splits_and_the_implicit_one_sums_to_one(seed):
+    old, s = drawn(seed)
+    rate = old @ s
+    plus, minus = old * s / rate, old * (1 - s) / (1 - rate)
+    assert rate * plus + (1 - rate) * minus == pytest.approx(old)
+    any_policy, _ = drawn(seed + 1)
+    implied = (old - rate * any_policy) / (1 - rate)
+    assert implied.sum() == pytest.approx(1.0)
+    assert (implied.min() >= 0) == bool((any_policy / old <= 1 / rate).all())
+
+
+@pytest.mark.parametrize("parts", [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+@given(seed=seeds)
+@few
+def test_right_answers_wrong_answers_and_both_have_their_optimum_at_the_conditional_policy(parts, seed):
+    old, s = drawn(seed)
+    best = torch.tensor(np.log(old * s), requires_grad=True)
+    loss = population_loss(best, old, s, parts)
+    assert torch.autograd.grad(loss, best)[0].abs().max() < 1e-10
+    rng = np.random.default_rng(seed)
+    for _ in range(3):
+        moved = best.detach() + 0.05 * torch.tensor(rng.normal(size=len(old)))
+        assert population_loss(moved, old, s, parts) > loss - 1e-12
+
+
+@pytest.mark.parametrize("by", ["centred", "std"])
+@given(seed=seeds)
+@few
+def test_on_the_policy_it_ascends_success_or_its_arcsine(by, seed):
+    """Infinite groups: the gradient of the population loss at the old policy, against finite formulas of J."""
+    logits = np.random.default_rng(seed).normal(size=(TINY.n_nodes, TINY.vocabulary_size))
+    p = success(TINY, torch.tensor(logits)).numpy()[TINY.prompt]
+    w = 1 - p if by == "centred" else np.sqrt((1 - p) / p)
+    advantage = np.where(TINY.reward == 1, w, -w * p / (1 - p))[:, None].repeat(TINY.horizon, 1)
+    from banach.llm.advantage import Given
+    from banach.llm.aggregation import Aggregation
+    from banach.llm.ratio import Ratio
+
+    spec = ObjectiveSpec("limit", Given(), ImplicitNegative(by), Ratio("token"), Aggregation("sequence-mean-token-sum"))
+    found = expected_gradient(spec, TINY, logits, advantage_BT=advantage)
+    rho = torch.tensor(TINY.prompt_probability)
+    scalar = (lambda z: rho @ success(TINY, z)) if by == "centred" else (lambda z: rho @ (2 * success(TINY, z).sqrt().arcsin()))
+    assert np.allclose(found, gradient_of(scalar, logits), atol=1e-10)
+
+
+def test_with_bessel_s_deviation_the_factor_is_root_of_k_minus_one_over_k():
+    batch = rebuilt(random_batch(3, rewards=BINARY), reward_B=torch.tensor([1.0, 0, 0, 1, 1, 0], dtype=torch.float64))
+    batch = rebuilt(batch, logp_BT=batch.logp_old_BT)
+    from banach.llm.aggregation import Aggregation
+
+    grpo = objective("grpo", beta=0.0, ddof=1, aggregation=Aggregation("token-mean"))
+    ours, theirs = evaluate(nft(by="std"), batch).weight_BT, evaluate(grpo, batch).weight_BT
+    assert torch.allclose(ours * math.sqrt(2 / 3), theirs)
+
+
+@given(seed=seeds)
+@few
+def test_an_exact_step_gains_the_variance_over_the_mean_and_repeated_ones_concentrate_geometrically(seed):
+    old, s = drawn(seed)
+    rate = old @ s
+    plus = old * s / rate
+    assert plus @ s == pytest.approx(rate + (old @ (s - rate) ** 2) / rate)
+    policy = old
+    for _ in range(4):
+        policy = policy * s / (policy @ s)
+    assert policy == pytest.approx(old * s**4 / (old @ s**4))
+    right = (s > 0.5).astype(float)
+    if right.any():
+        assert old * right / (old @ right) @ right == pytest.approx(1.0)
+
+
+@given(rate=st.floats(0.05, 0.9), by=st.sampled_from(["centred", "std", "one"]))
+@few
+def test_the_weight_of_a_wrong_answer_grows_with_its_ratio_without_a_clip(rate, by):
+    part = ImplicitNegative(by)
+    w = float(prompt_weight(by, torch.tensor(rate, dtype=torch.float64)))
+    A = torch.tensor(-w * rate / (1 - rate), dtype=torch.float64)
+    assert float(part.rate(A)) == pytest.approx(rate)
+    ratios = torch.tensor([0.01, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0], dtype=torch.float64)
+    size = -part.weight(ratios, ratios.log(), A.expand(7)) / w
+    for R, found in zip(ratios.tolist(), size.tolist(), strict=True):
+        expected = rate * R / (1 - rate) if R > 1 else rate * R / (1 - rate * R)
+        assert found == pytest.approx(expected)
+    assert (size.diff() > 0).all()
+    ppo = objective("grpo").surrogate
+    clipped = ppo.weight(ratios, ratios.log(), A.expand(7))
+    assert (clipped[:2] == 0).all()
+    assert (size[:2] > 0).all()
+    assert size[0] < 0.02 * rate / (1 - rate) / 0.9 + 0.02
+
+
+@given(rate=st.floats(0.2, 0.8))
+@few
+def test_the_floor_keeps_the_gradient_and_a_plain_maximum_does_not(rate):
+    part, R = ImplicitNegative(), torch.tensor([1.01], dtype=torch.float64, requires_grad=True)
+    A = torch.tensor([-rate], dtype=torch.float64)
+    value = part.value(R, R.log(), A)
+    assert value.item() == pytest.approx(0.0)  # log of the floor, times w
+    slope = torch.autograd.grad(value.sum(), R)[0]
+    assert slope.item() == pytest.approx(-(1 - rate) * rate / (1 - rate))
+    x = (1 - rate * R) / (1 - rate)
+    plain = (1 - rate) * x.clamp(min=1.0).log()
+    assert torch.autograd.grad(plain.sum(), R)[0].item() == 0
+    assert part.clipped(R.detach(), A).all()
+
+
+def two_tokens():
+    """Behaviour uniform on two tokens; probabilities of being right by both."""
+    return np.array([[0.3, 0.2], [0.1, 0.9]])
+
+
+def fitted(rates):
+    """Token losses minimised by gradient descent: first-token and second-token probabilities; rates of each token's factor."""
+    s = torch.tensor(two_tokens())
+    z = torch.zeros(3, 2, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([z], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+    part = ImplicitNegative("one", 1e-9)
+
+    def closure():
+        optimiser.zero_grad()
+        p = z.log_softmax(-1).exp() / 0.5
+        loss = 0
+        for a, b in itertools.product(range(2), repeat=2):
+            for R, rate in ((p[0, a], rates[0]), (p[1 + a, b], rates[1 + a])):
+                A = torch.tensor(-rate / (1 - rate), dtype=torch.float64)
+                right = part.value(R, R.log(), torch.ones((), dtype=torch.float64))
+                loss = loss - 0.25 * (s[a, b] * right + (1 - s[a, b]) * part.value(R, R.log(), A))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return z.detach().softmax(-1)
+
+
+def test_the_token_loss_with_the_prompt_s_rate_misses_the_conditional_policy():
+    s = two_tokens()
+    truth = s / s.sum(1, keepdims=True)
+    assert truth[:, 1] == pytest.approx([0.40, 0.90])
+    by_prompt = fitted([0.375] * 3)
+    assert by_prompt[0, 1].item() == pytest.approx(2 / 3, abs=1e-4)
+    assert by_prompt[1:, 1].tolist() == pytest.approx([0.423, 0.930], abs=1e-3)
+    by_prefix = fitted([0.375, 0.25, 0.5])
+    assert by_prefix[1:, 1].tolist() == pytest.approx(truth[:, 1].tolist(), abs=1e-4)
+
+
+@given(seed=seeds)
+@few
+def test_parametrising_the_negative_policy_instead_gives_the_same_loss(seed):
+    old, s = drawn(seed)
+    rate = old @ s
+    plus = 0.3 * drawn(seed + 1)[0] + 0.7 * old * s / rate  # with its implied negative policy in range
+    minus = (old - rate * plus) / (1 - rate)
+    if (minus > 1e-6).all():
+        one = population_loss(torch.tensor(np.log(plus)), old, s)
+        other = population_loss(torch.tensor(np.log(minus)), old, 1 - s)
+        assert float(one) == pytest.approx(float(other), rel=1e-9, abs=1e-12)
+
+
+def test_rewards_that_are_no_verdicts_are_refused_and_settings_too():
+    batch = rebuilt(random_batch(1), reward_B=torch.tensor([1.0, 0, -1, 0, 1, 0], dtype=torch.float64))
+    with pytest.raises(BatchError, match=r"reward of sequence 2 is -1, neither 0 nor 1"):
+        evaluate(nft(), batch)
+    assert torch.isfinite(evaluate(nft(threshold=1.0), batch).weight_BT).all()
+    with pytest.raises(ClipRangeError, match=r"epsilon=1\.5"):
+        ImplicitNegative(epsilon=1.5)
+    with pytest.raises(SpecError, match="by='mean'"):
+        ImplicitNegative("mean")
+    with pytest.raises(SpecError, match="by='mean'"):
+        SuccessWeighted("mean")
+    with pytest.raises(SpecError, match=r"least=0\.5"):
+        SuccessWeighted(least=0.5)
+    with pytest.raises(SpecError, match="level is 'none'"):
+        ObjectiveSpec("nft", SuccessWeighted(), ImplicitNegative())
+
+
+def test_the_rate_is_held_away_from_its_ends():
+    reward = torch.zeros(100, dtype=torch.float64)
+    reward[0] = 1
+    batch = rebuilt(random_batch(0, groups=1, size=100, horizon=1, edges=False), reward_B=reward)
+    from banach.llm.outcome import outcome
+
+    out = outcome(batch)
+    assert SuccessWeighted()(out)[0, 0].item() == pytest.approx(0.98)
+    assert SuccessWeighted(least=0.0)(out)[0, 0].item() == pytest.approx(0.99)

@@ -1,0 +1,333 @@
+"""RiskPO: the functional against a linear program and finite differences, bundles, trackers, entropy, what is printed
+wrongly.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.bundles import MixedRisk, QuantileTracker, bundle_scores, bundled
+from banach.llm.errors import BatchError, SpecError
+from banach.llm.objective import evaluate
+from banach.llm.outcome import outcome
+from banach.llm.systems.risk_po import risk_po, risk_po_released
+from banach.mdp.errors import ModelError
+from banach.mdp.tail_risk import mixed_risk_weight, mixed_value_at_risk, quantile, tail_integral
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from .objective_batches import random_batch, rebuilt
+
+few = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 10**6)
+WEIGHTS = st.sampled_from([-1.0, 0.0, 0.5, 2.0])
+
+
+def drawn(seed, n=5, ties=True):
+    rng = np.random.default_rng(seed)
+    values = rng.choice([0.0, 1.0, 1.0, 2.0, 3.5], n) if ties else rng.permutation(n).astype(float)
+    return values, rng.dirichlet(np.ones(n)), rng
+
+
+def softmax(z):
+    weight = np.exp(z - z.max())
+    return weight / weight.sum()
+
+
+def advantages_at(values, p, low, high, weight):
+    return mixed_risk_weight(values, quantile(values, p, low), quantile(values, p, high), weight)
+
+
+@given(seed=seeds, level=st.floats(0, 1))
+@few
+def test_the_tail_integral_solves_its_linear_program_and_its_dual(seed, level):
+    values, p, _ = drawn(seed)
+    found = linprog(values, A_eq=[np.ones(len(p))], b_eq=[level], bounds=[(0, x) for x in p])
+    assert tail_integral(values, p, level) == pytest.approx(found.fun, abs=1e-6)  # the solver's own tolerance
+    dual = max(x * level - p @ np.maximum(x - values, 0) for x in values)
+    assert tail_integral(values, p, level) == pytest.approx(dual, abs=1e-9)
+
+
+@given(seed=seeds, weight=st.sampled_from([0.0, 0.5, 2.0]), share=st.floats(0, 1))
+@few
+def test_the_mixed_value_at_risk_is_convex_so_no_mixture_beats_the_better_policy(seed, weight, share):
+    values, p, rng = drawn(seed)
+    q = rng.dirichlet(np.ones(len(p)))
+    one, other, mixed = (mixed_value_at_risk(values, x, 0.2, 0.8, weight) for x in (p, q, share * p + (1 - share) * q))
+    assert mixed <= share * one + (1 - share) * other + 1e-12
+    assert mixed <= max(one, other) + 1e-12
+
+
+@given(seed=seeds, weight=WEIGHTS)
+@few
+def test_the_score_function_gives_the_gradient_with_atoms_too(seed, weight):
+    values, p, rng = drawn(seed)
+    low, high = sorted(rng.uniform(0.05, 0.95, 2))
+    z = np.log(p)
+    A = advantages_at(values, p, low, high, weight)
+    gradient = p * (A - p @ A)
+    numeric = [
+        (
+            mixed_value_at_risk(values, softmax(z + d), low, high, weight)
+            - mixed_value_at_risk(values, softmax(z - d), low, high, weight)
+        )
+        / 2e-6
+        for d in 1e-6 * np.eye(len(z))
+    ]
+    assert gradient == pytest.approx(numeric, abs=1e-6)
+
+
+@given(seed=seeds, weight=st.sampled_from([0.0, 0.5, 2.0]))
+@few
+def test_at_a_jump_it_is_a_subgradient(seed, weight):
+    """Levels at the jumps of F: left derivative <= formula <= right derivative in every direction of the simplex."""
+    rng = np.random.default_rng(seed)
+    values, p = np.arange(4.0), np.array([0.2, 0.3, 0.3, 0.2])
+    d = rng.normal(size=4)
+    d -= d.mean()
+    A = advantages_at(values, p, 0.2, 0.8, weight)
+    t = 1e-6
+
+    def risk(q):
+        return mixed_value_at_risk(values, q, 0.2, 0.8, weight)
+
+    right, left = (risk(p + t * d) - risk(p)) / t, (risk(p) - risk(p - t * d)) / t
+    assert left - 1e-8 <= A @ d <= right + 1e-8
+
+
+@given(seed=seeds)
+@few
+def test_what_it_reduces_to(seed):
+    values, p, _ = drawn(seed, ties=False)
+    mean = float(p @ values)
+    assert mixed_value_at_risk(values, p, 0.2, 1.0, 0.0) == pytest.approx(mean)
+    assert advantages_at(values, p, 1e-9, 1.0, 0.0) == pytest.approx(values - values.max())
+    assert mixed_value_at_risk(values, p, 0.2, 0.7, 0.0) == pytest.approx(tail_integral(values, p, 0.7))
+    ranged = tail_integral(values, p, 0.7) - tail_integral(values, p, 0.2)
+    assert mixed_value_at_risk(values, p, 0.2, 0.7, -1.0) == pytest.approx(ranged)
+
+
+@given(seed=seeds)
+@few
+def test_two_bundled_questions_share_the_gradient_of_the_risk_of_their_sum(seed):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(2, 3))
+    values = rng.normal(size=(2, 3))
+    low, high, weight = 0.23, 0.81, 0.5
+
+    def law(x):
+        p = [softmax(row) for row in x]
+        sums = [values[0][i] + values[1][j] for i, j in itertools.product(range(3), repeat=2)]
+        return np.array(sums), np.array([p[0][i] * p[1][j] for i, j in itertools.product(range(3), repeat=2)])
+
+    sums, chance = law(z)
+    A = advantages_at(sums, chance, low, high, weight)
+    found = np.zeros((2, 3))
+    for (i, j), a, p in zip(itertools.product(range(3), repeat=2), A, chance, strict=True):
+        for question, answer in enumerate((i, j)):
+            found[question] += p * a * (np.eye(3)[answer] - softmax(z[question]))
+    for question, answer in itertools.product(range(2), range(3)):
+        d = np.zeros((2, 3))
+        d[question, answer] = 1e-6
+        numeric = (
+            mixed_value_at_risk(*law(z + d), low, high, weight) - mixed_value_at_risk(*law(z - d), low, high, weight)
+        ) / 2e-6
+        assert found[question, answer] == pytest.approx(numeric, abs=1e-6)
+
+
+@given(seed=seeds)
+@few
+def test_no_advantage_is_positive_and_a_constant_changes_the_clipped_loss_alone(seed):
+    batch = random_batch(seed, groups=2, size=4, drift=1.5)
+    spec = risk_po(clip_low=0.04, clip_high=0.05)
+    A = MixedRisk()(outcome(batch))
+    assert (A <= 0).all()
+    lifted = dataclasses.replace(spec, advantage=lambda out: MixedRisk()(out) + 1.0)
+    assert evaluate(lifted, batch).loss != evaluate(spec, batch).loss
+
+
+def test_a_constant_leaves_the_exact_gradient_and_opens_the_other_side_of_the_clip():
+    p, values = np.array([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 2.0])
+    A = advantages_at(values, p, 0.2, 0.8, 0.5)
+    for shift in (0.0, 1.0):
+        moved = A + shift
+        assert p * (moved - p @ moved) == pytest.approx(p * (A - p @ A))
+    ratio = np.array([1.5, 1.5, 1.5])
+    clipped = [np.minimum(ratio * (A + c), np.clip(ratio, 0.8, 1.2) * (A + c)) for c in (0.0, 3.0)]
+    assert clipped[0] == pytest.approx(ratio * A)
+    assert (clipped[1] < ratio * (A + 3.0)).all()
+
+
+@pytest.mark.parametrize(("p", "size", "live"), [(0.1, 1, False), (0.1, 5, True), (0.85, 1, True), (0.5, 1, True)])
+def test_single_hard_questions_teach_nothing_and_bundles_do(p, size, live):
+    values = np.arange(size + 1.0)
+    chance = np.array([math.comb(size, k) * p**k * (1 - p) ** (size - k) for k in range(size + 1)])
+    A = advantages_at(values, chance, 0.2, 0.8, 0.5)
+    assert bool((A != 0).any()) == live
+    if size == 5:
+        assert quantile(values, chance, 0.8) == 1
+        assert set(np.round(A, 12)) == {-1.0 if quantile(values, chance, 0.2) == 0 else -2.5, 0.0}
+
+
+@pytest.mark.parametrize(("p", "size", "expected"), [(0.1, 1, 0.5905), (0.1, 5, 0.0756), (0.5, 1, 0.0625), (0.5, 5, 0.0061)])
+def test_how_often_five_answers_or_bundles_score_alike(p, size, expected):
+    chance = [math.comb(size, k) * p**k * (1 - p) ** (size - k) for k in range(size + 1)]
+    assert sum(x**5 for x in chance) == pytest.approx(expected, abs=5e-5)
+
+
+@given(seed=seeds)
+@few
+def test_entropy_moves_by_minus_the_covariance_of_log_probability_and_advantage(seed):
+    values, p, _ = drawn(seed)
+    A, z = advantages_at(values, p, 0.2, 0.8, 0.5), np.log(p)
+
+    def entropy(eta):
+        q = softmax(z + eta * A)
+        return -float(q @ np.log(q))
+
+    covariance = p @ (z * A) - (p @ z) * (p @ A)
+    assert (entropy(1e-5) - entropy(-1e-5)) / 2e-5 == pytest.approx(-covariance, abs=1e-7)
+
+
+def covariance(p, A):
+    return float(p @ (np.log(p) * A) - (p @ np.log(p)) * (p @ A))
+
+
+@given(seed=seeds)
+@few
+def test_entropy_falls_more_slowly_where_likely_answers_are_better_and_faster_where_they_are_worse(seed):
+    values, p, _ = drawn(seed, ties=False)
+    rising, falling = np.sort(p)[values.argsort().argsort()], np.sort(p)[::-1][values.argsort().argsort()]
+    with_rise = covariance(rising, advantages_at(values, rising, 0.2, 0.8, 0.0)) - covariance(rising, values)
+    with_fall = covariance(falling, advantages_at(values, falling, 0.2, 0.8, 0.0)) - covariance(falling, values)
+    assert with_rise <= 1e-12
+    assert with_fall >= -1e-12  # the printed inequality, reversed
+
+
+@given(seed=seeds, weight=st.sampled_from([0.0, 0.5, 2.0]))
+@few
+def test_the_second_sufficient_condition_outcomes_in_the_tails_are_likelier_than_average(seed, weight):
+    values, p, _ = drawn(seed, ties=False)
+    low, high = quantile(values, p, 0.2), quantile(values, p, 0.8)
+    tails = (values < low) | (values > high)
+    if (np.log(p)[tails] >= p @ np.log(p)).all():
+        assert covariance(p, advantages_at(values, p, 0.2, 0.8, weight)) <= covariance(p, values) + 1e-12
+
+
+def test_the_tracker_drifts_to_the_quantile_and_stays_within_its_rate():
+    values, chance, level, rate = np.arange(6.0), np.full(6, 1 / 6), 0.3, 0.1
+    q, target, entered = 4.0, quantile(values, chance, level), False
+    for _ in range(700):
+        q = q + rate * (level - chance[values < q].sum())  # the exact distribution in place of a sample
+        entered |= abs(q - target) <= rate
+        assert not entered or abs(q - target) <= rate
+    assert entered
+
+
+def test_the_tracker_with_falling_rates_finds_the_quantiles_of_a_density():
+    """Standard deviation of q after n batches of 64 is below 0.01 here: six of them is a false alarm below 1e-8."""
+    rng = np.random.default_rng(0)
+    tracker = QuantileTracker.started((0.2, 0.8), rng.random(8), rate=None)
+    for _ in range(1500):
+        tracker = tracker.updated(rng.random(64))
+    assert tracker.values == pytest.approx((0.2, 0.8), abs=0.06)
+    assert tracker.count == 1500
+    assert tracker.updated(np.zeros(0)) == tracker
+
+
+def test_a_step_of_the_tracker_counts_what_lies_strictly_below():
+    tracker = QuantileTracker((0.2, 0.8), (1.0, 2.0), rate=0.1).updated(np.array([0.0, 1.0, 1.0, 2.0]))
+    assert tracker.values == pytest.approx((1 + 0.1 * (0.2 - 0.25), 2 + 0.1 * (0.8 - 0.75)))
+
+
+@given(seed=seeds)
+@few
+def test_each_answer_is_in_one_bundle_with_one_answer_to_each_prompt_of_its_set(seed):
+    rng = np.random.default_rng(seed)
+    group = torch.tensor(rng.permutation(np.repeat([5, 9, 2, 7], 3)))
+    bundle = bundled(group, 2, rng)
+    order = list(dict.fromkeys(group.tolist()))
+    sets = [set(order[:2]), set(order[2:])]
+    for name in set(bundle.tolist()):
+        assert set(group[bundle == name].tolist()) in sets
+        assert (bundle == name).sum() == 2
+    assert len(set(bundle.tolist())) == 6
+
+
+def test_relabelling_the_answers_of_a_prompt_changes_nothing_on_average_over_permutations():
+    """All matchings of 3 + 3 answers: the mean advantage of each answer is that of its reward, wherever it stood."""
+    rewards = np.array([0.0, 1.0, 3.0, 2.0, 0.5, 1.0])
+
+    def mean_advantage(r):
+        found = np.zeros(6)
+        for order in itertools.permutations(range(3)):
+            bundle = torch.tensor([0, 1, 2, *order])
+            batch = rebuilt(
+                random_batch(groups=2, size=3, horizon=1, edges=False),
+                reward_B=torch.tensor(r),
+                group_B=torch.tensor([0] * 3 + [1] * 3),
+                bundle_B=bundle,
+            )
+            found += MixedRisk()(outcome(batch))[:, 0].numpy() / 6
+        return found
+
+    moved = np.array([1, 2, 0, 4, 5, 3])
+    assert mean_advantage(rewards[moved]) == pytest.approx(mean_advantage(rewards)[moved])
+
+
+def test_the_released_code_is_the_functional_with_three_times_the_weight():
+    """m = 1.5, a = .2, b = .8: 1 + w = 4.5 where the paper has 1.5; for b = .9 it is 5.25."""
+    assert risk_po_released().advantage.weight + 1 == pytest.approx(4.5)
+    assert risk_po_released(high=0.9).advantage.weight + 1 == pytest.approx(5.25)
+    values, p, m, a, b = np.arange(6.0), np.array([0.1, 0.2, 0.3, 0.2, 0.15, 0.05]), 1.5, 0.2, 0.8
+    low, high = quantile(values, p, a), quantile(values, p, b)
+    tail, ranged = -np.maximum(low - values, 0) / a, (np.clip(values, low, high) - high) / (b - a)
+    part = risk_po_released().advantage
+    ours = part.factor * mixed_risk_weight(values, low, high, part.weight)
+    assert ours == pytest.approx((m * tail + ranged) / (m + 1))
+
+
+def test_in_a_bad_bundle_a_right_answer_is_pushed_down_with_uniform_credit():
+    reward = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    batch = rebuilt(
+        random_batch(groups=2, size=4, horizon=1, edges=False),
+        reward_B=reward,
+        group_B=torch.tensor([0] * 4 + [1] * 4),
+        bundle_B=torch.tensor([0, 1, 2, 3, 1, 0, 2, 3]),
+    )
+    assert bundle_scores(outcome(batch)).tolist() == [1.0, 1.0, 1.0, 1.0]
+    batch = rebuilt(
+        batch, bundle_B=torch.tensor([0, 1, 2, 3, 1, 0, 2, 3]), reward_B=reward.index_fill(0, torch.tensor([1]), 1.0)
+    )
+    A = MixedRisk()(outcome(batch))[:, 0]
+    assert A[0] < 0
+    assert reward[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "word"),
+    [
+        (lambda: MixedRisk(low=0.8, high=0.2), SpecError, "low=0.8"),
+        (lambda: MixedRisk(low=0.0), SpecError, "low=0.0"),
+        (lambda: MixedRisk(quantiles=(2.0, 1.0)), SpecError, "quantiles"),
+        (lambda: MixedRisk(credit="fair"), SpecError, "credit='fair'"),
+        (lambda: QuantileTracker((0.2,), (1.0, 2.0)), SpecError, "one value for each level"),
+        (lambda: QuantileTracker((0.2,), (1.0,), rate=0.0), SpecError, "rate=0"),
+        (lambda: bundled(torch.tensor([0, 0, 1, 1, 2, 2]), 2, np.random.default_rng(0)), BatchError, "multiple of 2"),
+        (lambda: bundled(torch.tensor([0, 0, 1]), 2, np.random.default_rng(0)), BatchError, "each prompt as many"),
+        (lambda: rebuilt(random_batch(1), reward_B=torch.full((6,), float("nan"))), BatchError, "reward_B is nan"),
+        (lambda: quantile(np.ones(2), np.array([0.5, 0.6]), 0.5), ModelError, "sums to 1.1"),
+        (lambda: quantile(np.ones(2), np.array([0.5, 0.5]), 0.0), ModelError, "level is 0"),
+        (lambda: tail_integral(np.ones(2), np.ones(3) / 3, 0.5), ModelError, "shape"),
+        (lambda: mixed_value_at_risk(np.ones(1), np.ones(1), 0.5, 0.5, 0.0), ModelError, "low=0.5"),
+        (lambda: mixed_risk_weight(np.ones(1), 1.0, 0.0, 0.0), ModelError, "above"),
+        (lambda: tail_integral(np.array([np.inf]), np.ones(1), 0.5), ModelError, "value 0 is not finite|finite"),
+    ],
+)
+def test_settings_and_batches_that_are_none_are_refused(wrong, error, word):
+    with pytest.raises(error, match=word):
+        wrong()
