@@ -102,6 +102,25 @@ def solve(d, pbar, mass, radius, p, work, order):
     return dot(p, d), top + (ahead - lead[place])
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+def _first_moment(p, d, centre):
+    """sum p_i (d_i - centre), in any order: the bracket does not rest on it."""
+    result = 0.0
+    for i in range(len(d)):
+        result += p[i] * (d[i] - centre)
+    return result
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+def _second_moment(p, d, centre, shift):
+    """sum p_i (d_i - centre - shift)^2, in any order."""
+    result = 0.0
+    for i in range(len(d)):
+        away = (d[i] - centre) - shift
+        result += p[i] * (away * away)
+    return result
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def pull(aim, priced, d, pbar, mass, p):
     """p (n,) = the row of nature's path worth `aim` < pbar.d, or of price `aim` where `priced`.
@@ -119,12 +138,8 @@ def pull(aim, priced, d, pbar, mass, p):
     while kept < before:
         # Deviations from the heaviest entry keep their digits where nearly all the mass is on one value.
         heaviest, weight = np.argmax(p), total(p)
-        shift, squares = 0.0, 0.0
-        for i in range(len(d)):
-            shift += p[i] * (d[i] - d[heaviest])
-        shift /= weight
-        for i in range(len(d)):
-            squares += p[i] * ((d[i] - d[heaviest]) - shift) ** 2
+        shift = _first_moment(p, d, d[heaviest]) / weight
+        squares = _second_moment(p, d, d[heaviest], shift)
         fall = max(0.0, (d[heaviest] - aim / mass) + shift)
         force = 0.5 * aim if priced else fall * mass / squares
         if not force < np.inf:

@@ -154,14 +154,16 @@ def level(family, radius, pbar, row_ptr, d, p, frame, decision):
         copy(pbar, p)
         decision[highest] = 1.0
         return top, 0.0
-    spent, prices = _spend(family, bottom, pbar, row_ptr, d, p, frame)
-    if spent <= radius:
-        decision[lowest] = 1.0
-        return bottom, 0.0
-    for a in range(len(decision)):
-        frame[PLACE, a] = -1.0
     low, high = bottom, top
     u, reach = top - 0.25 * (top - bottom), 2 * UNIT_ROUNDOFF * max(abs(top), abs(bottom))
+    spent, prices = _spend(family, u, pbar, row_ptr, d, p, frame)
+    if spent <= radius:  # only then may the budget reach all the way down, which takes long to find out
+        spent, prices = _spend(family, bottom, pbar, row_ptr, d, p, frame)
+        if spent <= radius:
+            decision[lowest] = 1.0
+            return bottom, 0.0
+        for a in range(len(decision)):
+            frame[PLACE, a] = -1.0
     for _ in range(200):
         spent, prices = _spend(family, u, pbar, row_ptr, d, p, frame)
         if spent > radius:
@@ -173,7 +175,7 @@ def level(family, radius, pbar, row_ptr, d, p, frame, decision):
         # Distances are quadratic near the nominal rows: their root is nearly linear there.
         step = 2.0 * (spent - math.sqrt(spent * radius)) / prices if radius < 1.0 else (spent - radius) / prices
         following = u + step
-        if not low < following < high:
+        if not low < following < high and abs(step) > reach:  # a last step may end on a bound
             following = low + 0.5 * (high - low)
         if abs(following - u) <= reach:
             if spent <= radius:
