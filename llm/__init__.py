@@ -32,7 +32,7 @@ from .ratio import Ratio, TruncatedImportance
 from .rounds import RoundDiscount, downsampled
 from .shaping import EarlyCalls, RewardedCalls, first_calls
 from .surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
-from .systems import SYSTEMS, System, aspo, capo, lite_ppo, loop, nft, risk_po, risk_po_released, system, t_ppo
+from .systems import SYSTEMS, System, aspo, capo, dapo_direct, eapo, lite_ppo, loop, nft, risk_po, risk_po_released, system, t_ppo
 from .windows import FreshTokens, Windows, speed_limit
 from .workspace import Workspace
 
@@ -97,7 +97,9 @@ __all__ = [
     "aspo",
     "bundled",
     "capo",
+    "dapo_direct",
     "downsampled",
+    "eapo",
     "evaluate",
     "evaluate_preference",
     "first_calls",

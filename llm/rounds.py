@@ -1,4 +1,3 @@
-# ruff: noqa: N802, N815 - names carry their shapes
 r"""Rounds of a trajectory as samples of their own: discounted outcomes, and a batch cut to a multiple.
 
 Round t of T, reward R at the end,

@@ -22,8 +22,8 @@ Tokens = tuple[int, ...]
 class Workspace:
     """What a round reads. Raises SpecError for capacities below zero.
 
-    question: tokens, kept as they are. report, action, result: of the last round, cut at their capacities. overflowed: how often
-    something had to be cut so far.
+    question: tokens, kept as they are. report, action, result: of the last round, cut at their capacities. overflowed: how
+    often something had to be cut so far.
     """
 
     question: Tokens

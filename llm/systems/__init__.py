@@ -2,6 +2,8 @@
 
 from .aspo import aspo
 from .capo import capo
+from .dapo_direct import dapo_direct
+from .eapo import eapo
 from .lite_ppo import lite_ppo
 from .loop import loop
 from .nft import nft
@@ -15,6 +17,8 @@ __all__ = [
     "System",
     "aspo",
     "capo",
+    "dapo_direct",
+    "eapo",
     "lite_ppo",
     "loop",
     "nft",

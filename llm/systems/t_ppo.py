@@ -277,8 +277,10 @@ T_PPO = add(
             "512 slots.",
         ),
         published=("Qwen2.5-32B, AIME24: up to 2.5 times the training efficiency, 60 % less time, quality kept",),
-        measured="At equal simulated time T-PPO with windows of 2 reaches a reward of 0.6 in 44 % of the time that whole answers take (61 against "
-        "140) and ends no lower; windows of one token learn fast and end lower. The value after the cut in place of the repeated one is better "
+        measured="At equal simulated time T-PPO with windows of 2 reaches a reward of 0.6 in 44 % of the time that whole "
+        "answers take (61 against "
+        "140) and ends no lower; windows of one token learn fast and end lower. The value after the cut in place of the "
+        "repeated one is better "
         "still. The naive cut, which punishes length, is not worse here: two tokens suffice for an answer.",
         bounds=("what a cut hides decays geometrically",),
         experiment=experiment,

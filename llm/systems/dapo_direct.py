@@ -1,0 +1,237 @@
+r"""Direct Advantage Policy Optimization (not the decoupled clip): steps regressed on a frozen critic's advantages.
+
+A row of the batch is one step at one state; rows of a state form a group, and a row's reward is the critic's value after the
+step, or the reward itself where the step ends the answer. The group's mean makes advantages of values, the temperature targets
+of advantages, and the log-ratio of the whole step to the reference is regressed on them. Actor and critic never train together.
+
+The exact optimum is `banach.solvers.direct_advantage`. With M steps drawn from the reference the group's mean shrinks
+advantages by (M - 1)/M; taking each distinct step once makes the exploration uniform, whose baseline is another number.
+
+Liu et al. 2024, arXiv 2412.18279.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ...mdp.errors import ModelError
+from ...mdp.token import TokenProblem
+from ..advantage import GroupAdvantage
+from ..aggregation import Aggregation
+from ..batch import TokenBatch
+from ..catalogue import Objective, objective, register
+from ..log_ratio import GapFilter, LogRatioRegression, Tempered
+from ..objective import ObjectiveSpec
+from ..plan import plan
+from ..ratio import Ratio
+from .system import Reduction, System, add
+
+if TYPE_CHECKING:
+    from ..testbeds.comparison import Comparison
+
+
+def dapo_direct(beta: float = 0.02, gap: float = 0.1, limit: float | None = None) -> ObjectiveSpec:
+    """Log-ratios of steps regressed on advantages of a group of steps. beta: temperature (published 0.01 and 0.02).
+
+    gap: groups whose values differ by less are left out. limit: largest target in nats.
+    """
+    return ObjectiveSpec(
+        "dapo_direct",
+        Tempered(GroupAdvantage("group-mean"), beta, limit),
+        LogRatioRegression(),
+        Ratio("sequence", clamp=80.0),
+        Aggregation("sequence-mean-token-sum"),
+        filters=(GapFilter(gap),),
+    )
+
+
+register(
+    Objective(
+        "dapo_direct",
+        dapo_direct,
+        "Liu et al. 2024, arXiv 2412.18279",
+        variants={"limited": {"beta": 0.2, "limit": 1.0}, "every state": {"beta": 1.0, "gap": 0.0}},
+    )
+)
+
+
+def step_batch(
+    problem: TokenProblem, nodes: np.ndarray, values: np.ndarray, log_policy: torch.Tensor, old: torch.Tensor
+) -> TokenBatch:
+    """Every next token of some nodes, (n,), as steps: a group a node, a row a token, rewards the values (N, V) after it.
+
+    log_policy, old: tables (N, V) of the trained policy and the reference. Raises ModelError for a node that there is not.
+    """
+    size = problem.vocabulary_size
+    if len(nodes) and not 0 <= nodes.min() <= nodes.max() < problem.n_nodes:
+        raise ModelError(f"nodes run from {nodes.min()} to {nodes.max()}, but there are {problem.n_nodes}")
+    at = torch.tensor(np.asarray(nodes, dtype=np.int64))
+    return TokenBatch(
+        logp_BT=log_policy[at].reshape(-1, 1),
+        logp_old_BT=old[at].detach().reshape(-1, 1),
+        mask_BT=torch.ones(len(nodes) * size, 1, dtype=torch.bool),
+        reward_B=torch.tensor(values[nodes].reshape(-1)),
+        group_B=at.repeat_interleave(size),
+    )
+
+
+def improve(
+    problem: TokenProblem,
+    logits: np.ndarray,
+    completions: int,
+    rollouts: int,
+    beta: float,
+    gap: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, int]:
+    """One round with a Monte-Carlo critic: logits (N, V) after it, and the tokens that it sampled.
+
+    rollouts whole answers find states; from every next step of each, `completions` more estimate its value.
+    """
+    from ...mdp import token_policy
+    from ..testbeds.rollout import draw
+
+    old = torch.tensor(token_policy.log_policy(problem, logits))
+    seen = draw(problem, old, rng.choice(problem.n_prompts, rollouts, p=problem.prompt_probability), rng)
+    nodes = np.unique(problem.node[seen][problem.node[seen] >= 0])
+    exact = np.clip(token_policy.action_value(problem, logits), 0.0, 1.0)
+    depth = _tokens_before(problem)
+    ends = depth[nodes] + 1 >= problem.horizon
+    values = np.zeros_like(exact)
+    values[nodes] = rng.binomial(completions, exact[nodes]) / completions
+    values[nodes[ends]] = exact[nodes[ends]]  # a step that ends the answer is worth its reward
+    left = np.maximum(problem.horizon - depth[nodes] - 1, 0)
+    cost = int(problem.length[seen].sum() + completions * problem.vocabulary_size * left.sum())
+    table = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    spec = dapo_direct(beta, gap, limit=20.0)
+    planned = plan(spec, step_batch(problem, nodes, values, table.log_softmax(-1), old))
+    optimiser = torch.optim.Adam([table], lr=0.2)
+    for _ in range(30):
+        optimiser.zero_grad()
+        fresh = table.log_softmax(-1)[torch.tensor(nodes.astype(np.int64))].reshape(-1, 1)
+        (planned.evaluate(fresh).loss * max(len(nodes), 1)).backward()
+        optimiser.step()
+    return table.detach().numpy(), cost
+
+
+def _tokens_before(problem: TokenProblem) -> np.ndarray:
+    """Tokens written before each node, (N,)."""
+    depth = np.zeros(problem.n_nodes, dtype=np.int64)
+    for t in range(problem.horizon):
+        at = problem.node[:, t]
+        depth[at[at >= 0]] = t
+    return depth
+
+
+def experiment(seeds: int = 5, tokens: int = 48_000) -> Comparison:
+    """Step trees of depth 3 and 6 with random leaves, tabular policies: direct advantages against GRPO at equal tokens."""
+    from ...mdp import token_policy
+    from ...mdp.instances_testbeds import step_tree
+    from ..testbeds.comparison import compare
+    from ..testbeds.policies import TablePolicy
+    from ..testbeds.training import Recipe, train
+
+    def direct(completions: int):
+        def run(seed: int) -> dict[str, float]:
+            found = {}
+            for depth in (3, 6):
+                problem, rng, spent = step_tree(3, depth, seed), np.random.default_rng(seed), 0
+                logits = np.zeros((problem.n_nodes, problem.vocabulary_size))
+                needed, budget = None, (tokens if depth == 6 else tokens // 12)
+                while spent < budget:
+                    logits, cost = improve(problem, logits, completions, 8, 0.1, 0.1, rng)
+                    spent += cost
+                    if needed is None and token_policy.expected_reward(problem, logits) >= 0.9:
+                        needed = spent
+                found |= {
+                    f"reward, depth {depth}": token_policy.expected_reward(problem, logits),
+                    f"thousand tokens to 0.9, depth {depth}": min(spent if needed is None else needed, budget) / 1000,
+                }
+            return found
+
+        return run
+
+    def outcome(spec: ObjectiveSpec):
+        def run(seed: int) -> dict[str, float]:
+            found = {}
+            for depth in (3, 6):
+                problem, budget = step_tree(3, depth, seed), (tokens if depth == 6 else tokens // 12)
+                curve: list[float] = []
+                recipe = Recipe(tokens=budget, prompts=1, group=16, rate=0.1)
+                end = train(problem, TablePolicy(problem), spec, recipe, seed, log=lambda _, r, c=curve: c.append(r))
+                first = next((k for k, r in enumerate(curve) if r >= 0.9), len(curve))
+                found |= {
+                    f"reward, depth {depth}": end["reward"],
+                    f"thousand tokens to 0.9, depth {depth}": min(first * 16 * depth, budget) / 1000,
+                }
+            return found
+
+        return run
+
+    methods = {
+        "GRPO": outcome(objective("grpo", beta=0.0)),
+        "RLOO": outcome(objective("rloo")),
+        **{f"direct advantage, n = {n}": direct(n) for n in (4, 16, 64)},
+    }
+    return compare(
+        "Direct advantages against outcome rewards on step trees, equal sampled tokens",
+        methods,
+        "GRPO",
+        seeds,
+        "python -m banach.llm.systems dapo-direct",
+        {"tokens": tokens, "testbed": "step_tree(3, depth)", "policy": "table", "beta": 0.1, "gap": 0.1},
+    )
+
+
+DAPO_DIRECT = add(
+    System(
+        name="dapo-direct",
+        title="Improving Multi-Step Reasoning Abilities of Large Language Models with Direct Advantage-Based Policy "
+        "Optimization",
+        authors="Liu, Wang et al.",
+        year=2024,
+        arxiv="2412.18279",
+        summary="regresses the log-ratio of reasoning steps on a frozen critic's advantages, offline",
+        optimizes="the KL-regularised value, not at its optimum q e^(A/b) but at a distribution between it and the "
+        "reference that "
+        "improves every state where each step is explored and the critic keeps their order",
+        objective="dapo_direct",
+        parts=("dapo_direct", "LogRatioRegression", "Tempered", "GapFilter"),
+        reductions=(
+            Reduction(
+                "at the reference: the score function with centred rewards over the temperature",
+                "dr_grpo",
+                dapo_direct(beta=0.5, gap=0.0),
+                objective("dr_grpo", budget=1),
+                ("on the policy",),
+                factor=2.0,
+            ),
+        ),
+        findings=(
+            "Coverage is needed: with nu = (.5, .5, 0, 0), q = (.3, .3, .3, .1), Q = (0, 0, -.5, 2), b = .5 a minimiser "
+            "that puts "
+            "the remaining 0.457 on the third action has regularised improvement -0.348.",
+            "Deduplicating steps makes exploration uniform: from three steps on E A = ((M - 1)/M) A fails.",
+            "A critic that reverses two actions turns the improvement negative; one that exaggerates the gap more than "
+            "twice can.",
+        ),
+        published=(
+            "MATH: Llama-3.1-8B-Instruct 49.42 to 53.62 (GRPO 52.28, PPO 52.41)",
+            "Qwen2-Math-7B-Instruct 74.46, 75.41, 76.40 in two rounds; Qwen2.5-Math-7B-Instruct 83.42 to 84.86",
+            "b = .002 to .1: 44.52, 46.88, 46.70, 45.56, 44.50 from 41.90",
+        ),
+        measured="Direct advantages with 4 completions a step reach 0.9 with fewer sampled tokens than GRPO, 140 against "
+        "980 at depth 3 and 2500 "
+        "against 4200 at depth 6; with 16 completions they need twice GRPO's at depth 6, with 64 eight times. Few "
+        "completions are "
+        "enough on trees without noise, against the expectation that 4 would lose.",
+        bounds=(
+            "regressing log-ratios improves the regularised value by a known amount",
+            "the tilted policy improves the regularised value more than the regression",
+        ),
+        experiment=experiment,
+    )
+)

@@ -1,0 +1,275 @@
+"""Direct Advantage Policy Optimization: lemma, closed form, trees, coverage, wrong critics, and steps of several tokens."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.aggregation import Aggregation
+from banach.llm.catalogue import objective
+from banach.llm.errors import SpecError
+from banach.llm.log_ratio import GapFilter, LogRatioRegression, Tempered
+from banach.llm.objective import evaluate
+from banach.llm.plan import plan
+from banach.llm.ratio import Ratio
+from banach.llm.systems.dapo_direct import dapo_direct, improve, step_batch
+from banach.mdp import token_policy
+from banach.mdp.errors import ModelError
+from banach.mdp.instances_testbeds import step_tree
+from banach.solvers.direct_advantage import direct_advantage_step, exploratory_optimum
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from .objective_batches import random_batch, rebuilt
+
+few = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 10**6)
+
+
+def drawn(seed, n=4):
+    rng = np.random.default_rng(seed)
+    q, nu, A = rng.dirichlet(np.full(n, 2.0)), rng.dirichlet(np.full(n, 2.0)), rng.normal(size=n)
+    return q, nu, A - q @ A, rng
+
+
+def improvement(pi, q, A, beta):
+    return float(pi @ (A - beta * np.log(pi / q)))
+
+
+def softmax(z):
+    w = np.exp(z - z.max())
+    return w / w.sum()
+
+
+@given(seed=seeds, beta=st.sampled_from([0.2, 1.0]))
+@few
+def test_where_steps_are_drawn_from_the_policy_the_loss_descends_the_improvement(seed, beta):
+    """The lemma: grad I = -b grad H with actions drawn from pi_k, at pi_k; H by the library's surrogate."""
+    q, _, A, rng = drawn(seed)
+    z = rng.normal(size=4)
+    drawn_from, leaf = torch.tensor(softmax(z)), torch.tensor(z, requires_grad=True)
+    R = leaf.log_softmax(-1).exp() / torch.tensor(q)
+    H = -(drawn_from * LogRatioRegression().value(R, R.log(), torch.tensor(A / beta))).sum()
+    slope = torch.autograd.grad(H, leaf)[0].numpy()
+    numeric = [
+        (improvement(softmax(z + d), q, A, beta) - improvement(softmax(z - d), q, A, beta)) / 2e-6 for d in 1e-6 * np.eye(4)
+    ]
+    assert numeric == pytest.approx(-beta * slope, abs=1e-6)
+
+
+@given(seed=seeds, beta=st.sampled_from([0.05, 0.3, 2.0]))
+@few
+def test_the_closed_form_is_the_minimiser_and_says_the_improvement(seed, beta):
+    q, nu, A, _rng = drawn(seed)
+    pi, multiplier = exploratory_optimum(q, A, beta, nu)
+
+    def loss(z):
+        return 0.5 * nu @ (A / beta - np.log(softmax(z) / q)) ** 2
+
+    assert pi.sum() == pytest.approx(1.0)
+    assert multiplier >= 0
+    found = minimize(loss, np.log(q), method="BFGS", options={"gtol": 1e-10})
+    assert loss(np.log(pi)) <= found.fun + 1e-9
+    assert softmax(found.x) == pytest.approx(pi, abs=1e-4)
+    I = improvement(pi, q, A, beta)  # noqa: E741 - the paper's letter
+    assert pytest.approx(beta * multiplier * (pi**2 / nu).sum(), abs=1e-9) == I
+    assert I >= -1e-12
+    best = q * np.exp(A / beta)
+    assert improvement(best / best.sum(), q, A, beta) == pytest.approx(beta * np.log(best.sum()))
+    assert improvement(best / best.sum(), q, A, beta) >= I - 1e-12
+
+
+@given(seed=seeds, beta=st.sampled_from([0.2, 1.0]))
+@few
+def test_exploring_with_the_reference_makes_the_multiplier_a_divergence(seed, beta):
+    q, _, A, _ = drawn(seed)
+    pi, multiplier = exploratory_optimum(q, A, beta, q)
+    divergence = q @ np.log(q / pi)
+    assert multiplier == pytest.approx(divergence, abs=1e-9)
+    chi = (pi**2 / q).sum() - 1
+    assert improvement(pi, q, A, beta) == pytest.approx(beta * divergence * (1 + chi), abs=1e-9)
+
+
+def test_at_high_temperature_both_optima_are_advantages_over_the_temperature():
+    q, nu, A, _ = drawn(3)
+    for beta in (50.0, 500.0):
+        best = q * np.exp(A / beta)
+        for pi in (exploratory_optimum(q, A, beta, nu)[0], best / best.sum()):
+            assert np.abs(np.log(pi / q) - A / beta).max() < 5 / beta**2
+
+
+def regularised_value(problem, pi, q, beta, node_values=None):
+    """V_beta at every node by enumeration of what follows: rewards less beta times the log-ratios of the steps taken."""
+    steps = {}
+    log_pi, log_q = np.log(pi), np.log(q)
+    for s in range(problem.n_sequences):
+        nodes, tokens = problem.node[s], problem.token[s]
+        for start in range(problem.horizon):
+            tail = range(start, problem.horizon)
+            chance = np.exp(sum(log_pi[nodes[t], tokens[t]] for t in tail))
+            paid = problem.reward[s] - beta * sum(log_pi[nodes[t], tokens[t]] - log_q[nodes[t], tokens[t]] for t in tail)
+            steps[nodes[start]] = steps.get(nodes[start], 0.0) + chance * paid
+    return np.array([steps[n] for n in range(problem.n_nodes)])
+
+
+@pytest.mark.parametrize("exploration", ["reference", "uniform"])
+@given(seed=st.integers(0, 30))
+@settings(max_examples=5, deadline=None)
+def test_on_a_tree_every_state_improves_regularised_or_not(exploration, seed):
+    problem, beta = step_tree(3, 3, seed), 0.3
+    logits = np.random.default_rng(seed).normal(size=(problem.n_nodes, 3))
+    q = np.exp(token_policy.log_policy(problem, logits))
+    after = direct_advantage_step(problem, logits, beta, exploration)
+    pi = np.exp(token_policy.log_policy(problem, after))
+    plain = regularised_value(problem, q, q, beta)
+    assert plain == pytest.approx(token_policy.value(problem, logits))
+    assert (regularised_value(problem, pi, q, beta) >= plain - 1e-9).all()
+    assert (token_policy.value(problem, after) >= plain - 1e-9).all()
+
+
+def test_twelve_rounds_find_the_right_leaf():
+    problem = step_tree(3, 3, 1)
+    logits = np.zeros((problem.n_nodes, 3))
+    curve = [token_policy.expected_reward(problem, logits)]
+    for _ in range(12):
+        logits = direct_advantage_step(problem, logits, 0.1)
+        curve.append(token_policy.expected_reward(problem, logits))
+    assert (np.diff(curve) >= -1e-9).all()
+    assert curve[0] < 0.5
+    assert curve[-1] > 0.999
+
+
+def test_actions_of_equal_value_and_an_optimal_reference_stay_as_they_are():
+    q, nu, _, _ = drawn(1)
+    pi, multiplier = exploratory_optimum(q, np.zeros(4), 0.1, nu)
+    assert pi == pytest.approx(q)
+    assert multiplier == 0
+    problem = step_tree(2, 2, 0).replace(step_reward=np.zeros((4, 2)))
+    logits = np.random.default_rng(0).normal(size=(3, 2))
+    after = direct_advantage_step(problem, logits, 0.1)
+    assert np.exp(token_policy.log_policy(problem, after)) == pytest.approx(np.exp(token_policy.log_policy(problem, logits)))
+
+
+def test_what_is_not_explored_may_swallow_the_improvement():
+    q, Q, beta = np.array([0.3, 0.3, 0.3, 0.1]), np.array([0.0, 0.0, -0.5, 2.0]), 0.5
+    A = Q - q @ Q
+    covered = q * np.exp(A / beta)
+    leftover = 1 - covered[:2].sum()
+    assert leftover == pytest.approx(0.457, abs=1e-3)
+    nu = np.array([0.5, 0.5, 0.0, 0.0])
+    gains = []
+    for share in (1 - 1e-12, 0.5, 1e-12):  # of the leftover on the third action
+        pi = np.array([*covered[:2], share * leftover, (1 - share) * leftover])
+        assert nu @ (A / beta - np.log(pi / q)) ** 2 == pytest.approx(0, abs=1e-24)  # each of them is a minimiser
+        gains.append(improvement(pi, q, A, beta))
+    assert gains[0] == pytest.approx(-0.348, abs=1e-3)
+    assert gains[-1] > 0
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+@given(seed=seeds)
+@settings(max_examples=5, deadline=None)
+def test_the_mean_of_m_steps_shrinks_advantages_and_deduplication_biases_them(steps, seed):
+    q, _, A, _ = drawn(seed, 3)
+    spec = dapo_direct(beta=1.0, gap=0.0)
+    mean, weight, unique = np.zeros(3), np.zeros(3), np.zeros(3)
+    for group in itertools.product(range(3), repeat=steps):
+        chance = np.prod(q[list(group)])
+        found = _advantages(spec, A[list(group)])
+        assert found.sum() == pytest.approx(0, abs=1e-12)
+        distinct = sorted(set(group))
+        alone = dict(zip(distinct, A[distinct] - A[distinct].mean(), strict=True))
+        for a, x in zip(group, found, strict=True):
+            mean[a] += chance * x
+            weight[a] += chance
+            unique[a] += chance * alone[a]
+    assert mean / weight == pytest.approx((steps - 1) / steps * A, abs=1e-12)
+    bias = np.abs(unique / weight - (steps - 1) / steps * A).max()
+    assert (bias > 1e-5) == (steps > 2)  # of two steps that are one, both estimators make nothing
+
+
+def _advantages(spec, values):
+    batch = random_batch(groups=1, size=len(values), horizon=1, edges=False)
+    return plan(spec, rebuilt(batch, reward_B=torch.tensor(values))).advantage_BT[:, 0].numpy()
+
+
+@given(seed=seeds, factor=st.sampled_from([0.2, 1.0, 1.8, -0.5]))
+@few
+def test_a_critic_that_keeps_the_order_of_two_actions_improves_and_one_that_reverses_it_does_not(seed, factor):
+    q, nu, A, _ = drawn(seed, 2)
+    pi, _ = exploratory_optimum(q, factor * A, 0.5, nu)
+    assert np.sign(pi @ A) in (np.sign(factor), 0)
+    if 0 < factor <= 1:
+        assert improvement(pi, q, A, 0.5) >= -1e-12
+
+
+def test_an_exaggerated_gap_can_cost_more_divergence_than_it_gains():
+    q, A = np.array([0.5, 0.5]), np.array([0.2, -0.2])
+    assert improvement(exploratory_optimum(q, A, 0.5, q)[0], q, A, 0.5) > 0
+    assert improvement(exploratory_optimum(q, 8 * A, 0.5, q)[0], q, A, 0.5) < 0
+
+
+def test_binary_cross_entropy_and_squares_agree_on_the_mean_and_part_where_a_critic_is_sure_and_wrong():
+    labels = torch.tensor([0.0, 1.0, 1.0, 0.5])
+    for loss in (torch.nn.functional.binary_cross_entropy_with_logits, lambda z, y: ((z.sigmoid() - y) ** 2).mean()):
+        z = torch.zeros((), requires_grad=True)
+        best = min(torch.linspace(-3, 3, 601), key=lambda x: float(loss(x.expand(4), labels)))
+        assert best.sigmoid().item() == pytest.approx(0.625, abs=0.01)
+        z = torch.tensor(-8.0, requires_grad=True)
+        slope = torch.autograd.grad(loss(z, torch.tensor(1.0)), z)[0]
+        assert (abs(slope) > 0.99) == (loss is torch.nn.functional.binary_cross_entropy_with_logits)
+
+
+def test_only_the_sum_of_a_step_s_tokens_is_its_log_probability():
+    """A step of two tokens whose log-ratio is its target: nothing pulls on the sum, the mean wants it to be twice as large."""
+    batch = random_batch(groups=1, size=2, horizon=2, edges=False)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    old = torch.full((2, 3), -2.0, dtype=torch.float64)
+    target = 0.5  # both steps, advantages +-0.5
+    moved = old + torch.tensor([[0.3, 0.2, 0.0], [-0.5, 0.0, 0.0]], dtype=torch.float64)
+    batch = rebuilt(batch, mask_BT=mask, logp_old_BT=old, logp_BT=moved, reward_B=torch.tensor([1.0, 0.0], dtype=torch.float64))
+    assert evaluate(dapo_direct(beta=1.0), batch).weight_BT.abs().max() < 1e-12
+    mean = evaluate(objective("dapo_direct", beta=1.0, ratio=Ratio("sequence-geometric")), batch).weight_BT
+    assert mean[0, :2].tolist() == pytest.approx([(target - target / 2) / 2] * 2)
+    assert abs(mean[1, 0]) < 1e-12
+
+
+def test_groups_whose_values_hardly_differ_are_left_out_and_terminal_steps_are_worth_their_reward():
+    problem = step_tree(3, 2, 0)
+    values = np.tile([[0.5, 0.45, 0.55], [0.0, 0.05, 0.3], [0.0, 0.1, 0.05], [1.0, 1.0, 1.0]], (1, 1))
+    uniform = torch.full((4, 3), -np.log(3.0), dtype=torch.float64)
+    planned = plan(dapo_direct(), step_batch(problem, np.arange(4), values, uniform, uniform))
+    assert planned.mask_BT.reshape(4, 3).all(1).tolist() == [True, True, True, False]
+    logits, cost = improve(problem, np.zeros((4, 3)), 4, 6, 0.1, 0.1, np.random.default_rng(0))
+    assert cost >= 12
+    last = np.flatnonzero(problem.node[:, 1] >= 0)
+    for s in last:  # leaves are known exactly, so no wrong one is ever preferred to a right one at its node
+        node = problem.node[s, 1]
+        mates = [r for r in last if problem.node[r, 1] == node]
+        if problem.reward[s] == 1 and any(logits[node]):
+            assert all(logits[node, problem.token[s, 1]] >= logits[node, problem.token[r, 1]] - 1e-6 for r in mates)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "word"),
+    [
+        (lambda: exploratory_optimum(np.ones(2) / 2, np.zeros(2), 0.0, np.ones(2) / 2), ModelError, "temperature is 0"),
+        (lambda: exploratory_optimum(np.array([1.0, 0.0]), np.zeros(2), 1.0, np.ones(2) / 2), ModelError, "reference"),
+        (lambda: exploratory_optimum(np.ones(2) / 2, np.zeros(2), 1.0, np.ones(3) / 3), ModelError, "exploration"),
+        (lambda: exploratory_optimum(np.ones(2) / 2, -np.ones(2), 1.0, np.ones(2) / 2), ModelError, "subtract their mean"),
+        (lambda: dapo_direct(beta=0.0), SpecError, "temperature=0"),
+        (lambda: GapFilter(-1.0), SpecError, "gap=-1"),
+        (lambda: Tempered(None, 1.0, limit=0.0), SpecError, "limit=0"),
+        (lambda: step_batch(step_tree(2, 1), np.array([3]), np.zeros((1, 2)), None, None), ModelError, "there are 1"),
+    ],
+)
+def test_settings_that_are_none_are_refused(wrong, error, word):
+    with pytest.raises(error, match=word):
+        wrong()
+
+
+def test_it_is_a_sum_over_tokens_by_default():
+    assert dapo_direct().aggregation == Aggregation("sequence-mean-token-sum")
+    batch = random_batch(2)
+    assert torch.isfinite(evaluate(dapo_direct(), batch).weight_BT).all()
