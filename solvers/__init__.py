@@ -16,6 +16,7 @@ from .distributional_check import check_laws
 from .dual_cvar import dual_cvar_upper_bound
 from .end_component_iteration import EndComponentIteration
 from .errors import CertificateRejected, Infeasible, InfiniteValue, NotConverged, SolveError
+from .first_order import FirstOrder
 from .inexact_policy_iteration import InexactPolicyIteration
 from .interval_iteration import IntervalIteration
 from .iwocs import WorstCaseSearch, iwocs
@@ -67,6 +68,7 @@ __all__ = [
     "EndComponentIteration",
     "Entropic",
     "Existence",
+    "FirstOrder",
     "GaussSeidel",
     "InexactPolicyIteration",
     "Infeasible",

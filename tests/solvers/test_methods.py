@@ -10,6 +10,7 @@ import pytest
 from banach.mdp import MDP, Discounted, strategies
 from banach.solvers import (
     Anderson,
+    FirstOrder,
     GaussSeidel,
     InexactPolicyIteration,
     LinearProgramming,
@@ -83,7 +84,7 @@ def test_every_public_contraction_method_is_in_the_battery():
     contract = ["self", "operator", "value", "eps", "watch"]
     public = {getattr(banach.solvers, name) for name in banach.solvers.__all__}
     methods = {cls for cls in public if hasattr(cls, "run") and [*inspect.signature(cls.run).parameters] == contract}
-    against_nature = {PartialPolicyIteration, RobustPolicyIteration}  # in the battery of robust problems
+    against_nature = {FirstOrder, PartialPolicyIteration, RobustPolicyIteration}  # in the battery of robust problems
     assert methods - against_nature == {type(method) for method in METHODS if method is not None}
 
 
