@@ -1,6 +1,6 @@
 r"""Off-policy learning with an entropy bonus for discrete actions, beside it the plain value of what was learned, and a model.
 
-Three heads learn from the same replay, each with its own Adam; of the first two there are two, of which the lesser is believed:
+Three heads learn from the same replay by Adam; of the first two there are two each, of which the lesser is believed:
 
     regularised critic    Q'(s, a)  <-  r + g V'(s'),   V'(s) = t log sum_a exp(Q'(s, a) / t),     pi(a | s) ~ exp(Q'(s, a) / t)
     plain critic          Q(s, a)   <-  r + g sum_a' pi(a' | s') Q(s', a')
@@ -124,17 +124,15 @@ class SoftLearning:
         for target, source in zip(targets, layers, strict=False):
             target.load_state_dict(source.state_dict())
         target = Agent(task.scale, self.temperature, targets[0], targets[1], layers[2])
-        optimisers = [torch.optim.Adam(one.parameters(), lr=self.rate, eps=1e-5) for one in layers]
+        optimiser = torch.optim.Adam([{"params": list(one.parameters())} for one in layers], lr=self.rate, eps=1e-5, fused=True)
         experience = _Experience(self, task, draw, generator)
         for step in range(self.steps):
             experience.collect(agent, random=step < self.warm_up)
             if step >= self.warm_up:
-                self._update(task, agent, target, optimisers, experience.sample())
+                self._update(task, agent, target, optimiser, experience.sample())
         return agent
 
-    def _update(
-        self, task: Task, agent: Agent, target: Agent, optimisers: list[torch.optim.Adam], batch: tuple[Tensor, ...]
-    ) -> None:
+    def _update(self, task: Task, agent: Agent, target: Agent, optimiser: torch.optim.Adam, batch: tuple[Tensor, ...]) -> None:
         state, action, reward, following, ended = batch
         goes_on = task.discount * (1.0 - ended)
         with torch.no_grad():
@@ -144,15 +142,15 @@ class SoftLearning:
         rows = torch.arange(len(action))
         scaled = state / task.scale
         losses = (
-            ((agent.soft(scaled)[:, rows, action] - goal_soft) ** 2).mean(),
-            ((agent.plain(scaled)[:, rows, action] - goal) ** 2).mean(),
-            ((agent.predicted(state, action) - following) / task.scale).abs().sum(dim=1).mean(),
+            ((agent.soft(scaled)[:, rows, action] - goal_soft) ** 2).mean()
+            + ((agent.plain(scaled)[:, rows, action] - goal) ** 2).mean()
+            + ((agent.predicted(state, action) - following) / task.scale).abs().sum(dim=1).mean()
         )
-        for loss, optimiser in zip(losses, optimisers, strict=True):
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.clip)
-            optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        losses.backward()  # the heads share no weights
+        for head in optimiser.param_groups:
+            torch.nn.utils.clip_grad_norm_(head["params"], self.clip)
+        optimiser.step()
         with torch.no_grad():
             for kept, source in ((target.soft, agent.soft), (target.plain, agent.plain)):
                 for old, new in zip(kept.parameters(), source.parameters(), strict=True):
