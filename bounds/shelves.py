@@ -8,6 +8,7 @@ from . import (
     average,
     brackets,
     contraction,
+    distributional,
     falsehoods,
     group_objectives,
     horizon,
@@ -55,6 +56,7 @@ CATALOGUE: tuple[Bound, ...] = (
     *objective_optima.CATALOGUE,
     *robust.CATALOGUE,
     *robust_rates.CATALOGUE,
+    *distributional.CATALOGUE,
     *rlvr_group.CATALOGUE,
     *rlvr_risk.CATALOGUE,
     *rlvr_odds.CATALOGUE,
@@ -68,6 +70,7 @@ CATALOGUE: tuple[Bound, ...] = (
 
 FALSEHOODS = (
     *falsehoods.FALSEHOODS,
+    *distributional.FALSEHOODS,
     *quotients.FALSEHOODS,
     *metrics.FALSEHOODS,
     *preference_falsehoods.FALSEHOODS,

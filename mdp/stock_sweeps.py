@@ -76,7 +76,8 @@ def stock_sweep(
                         c = (x + r) / discount
                         after = _held(up, positive, negative, first, spacing, left, right, value[j], c)
                         worth_now = discount * after
-                        size += p * (discount * abs(after) + steepest * (2.0 * abs(c) + abs(x) + abs(r) + spacing))
+                        reach = 3.0 * discount * abs(c) + abs(x) + abs(r) + discount * spacing
+                        size += p * (discount * abs(after) + steepest * reach)
                     total += p * worth_now
                     mass += p
                 error = (row_ptr[pair + 1] - row_ptr[pair] + 16) * _UNIT * size
