@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..mdp.errors import BanachError
-from . import audit, catalogue, check, falsify, instances, model, reduce, solve, train, verify
+from . import audit, catalogue, check, falsify, instances, model, reduce, risk, solve, train, verify
 
 DESCRIPTION = "Solve decision problems with proofs attached, check the proofs, and hold theorems against experiments."
 
@@ -23,6 +23,7 @@ examples:
   banach solve garnet:states=1000,discount=0.99      solve one of them and check the proof
   banach solve gym:Taxi-v4 --discount 0.99           solve a gymnasium table
   banach solve model.umb --target goal               reachability in a model that Storm or PRISM wrote
+  banach risk machine_ten --cvar 0.1                 the best mean of the worst tenth of the returns, bracketed
   banach check model.npz proof.npz                   check a saved proof in exact arithmetic
   banach reduce model.umb --discount 0.9             merge what no experiment tells apart, and prove it
   banach verify                                      hold every theorem of the catalogue against real models
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         prog="banach", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (solve, check, instances, reduce, verify, falsify, audit, catalogue, train, model):
+    for module in (solve, risk, check, instances, reduce, verify, falsify, audit, catalogue, train, model):
         module.add_to(commands)
     return root
 

@@ -73,51 +73,50 @@ class StockBracket:
 
     def action(self, state: int, stock: float, stage: int = 0) -> int:
         """The action that guarantees the lower end, -1 in a terminal state; found in floats."""
+        return int(self.actions(np.array([state]), np.array([float(stock)]), stage)[0])
+
+    def actions(self, states: np.ndarray, stocks: np.ndarray, stage: int = 0) -> np.ndarray:
+        """The same for many states and stocks, (k,) each; int32 (k,)."""
         proof, lattice = self.certificate, self.certificate.lattice
         stage = 0 if self.model.horizon is None else stage
-        if self.model.problem.terminal[state]:
-            return -1
         left, right = proof.tails[stage]
-        place = stock / lattice.spacing - lattice.first
-        row, choice = proof.lower[stage, state], proof.policy[stage, state]
-        if place <= left:
-            return int(choice[0])
-        if place >= right:
-            return int(choice[-1])
+        place = stocks / lattice.spacing - lattice.first
         lo, hi = sorted((proof.utility.positive, proof.utility.negative))
-        cell = min(max(int(place), 0), lattice.points - 2)
+        cell = np.clip(np.floor(place), 0, lattice.points - 2).astype(np.int64)
         below = (place - cell) * lattice.spacing
-        one, two = row[cell + 1] + lo * below, row[cell + 2] - hi * (lattice.spacing - below)
-        return int(choice[cell + 1] if one >= two else choice[cell + 2])
+        table = proof.lower[stage]
+        left_piece = table[states, cell + 1] + lo * below
+        right_piece = table[states, cell + 2] - hi * (lattice.spacing - below)
+        column = np.where(left_piece >= right_piece, cell + 1, cell + 2)
+        column = np.where(place <= left, 0, np.where(place >= right, lattice.points + 1, column))
+        return np.where(self.model.problem.terminal[states], -1, proof.policy[stage][states, column]).astype(np.int32)
 
     def returns(self, state: int, stock: float, episodes: int, rng: np.random.Generator, eps: float = 1e-6) -> np.ndarray:
         """Sampled returns of the policy from a state and a stock, float64 (episodes,); what is left out is at most eps.
 
         One uniform number a step and an episode is drawn from the generator.
         """
-        model, problem = self.model, self.model.problem
-        most = max(abs(end) for end in model.returns_within())
-        steps = model.horizon
+        model, problem, g = self.model, self.model.problem, self.model.discount
+        most, steps = max(abs(end) for end in model.returns_within()), model.horizon
         if steps is None:
-            steps = max(0, math.ceil(math.log(eps / max(most, eps)) / math.log(model.discount)))
-        earned = model.earned[0]
-        rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        found = np.zeros(episodes)
-        for episode in range(episodes):
-            s, c, scale = state, float(stock), 1.0
-            for step, u in enumerate(rng.random(steps)):
-                if problem.terminal[s]:
-                    break
-                pair = int(problem.state_ptr[s]) + self.action(s, c, step)
-                if pair not in rows:
-                    entries = np.arange(problem.row_ptr[pair], problem.row_ptr[pair + 1])
-                    rows[pair] = entries, np.cumsum(problem.probability[entries])
-                entries, levels = rows[pair]
-                e = entries[min(int(np.searchsorted(levels, u * levels[-1], side="right")), len(entries) - 1)]
-                found[episode] += scale * earned[e]
-                s, c, scale = int(problem.successor[e]), float(c + earned[e]) / model.discount, scale * model.discount
-            found[episode] += scale * problem.terminal_value[s]
-        return found
+            steps = math.ceil(math.log(eps / max(most, eps)) / math.log(g)) if most > eps else 0
+        passed = np.concatenate(([0.0], np.cumsum(problem.probability)))
+        states, stocks = np.full(episodes, state), np.full(episodes, float(stock))
+        found, scale = np.zeros(episodes), 1.0
+        for step in range(steps):
+            draws, going = rng.random(episodes), ~problem.terminal[states]
+            pair = problem.state_ptr[states[going]] + self.actions(states[going], stocks[going], step)
+            first, last = problem.row_ptr[pair], problem.row_ptr[pair + 1]
+            sought = passed[first] + draws[going] * (passed[last] - passed[first])
+            entry = np.clip(np.searchsorted(passed, sought, side="right") - 1, first, last - 1)
+            reward = model.earned[0][entry]
+            found[going] += scale * reward
+            stocks[going] = (stocks[going] + reward) / g
+            ended = problem.terminal[problem.successor[entry]]
+            found[going] += scale * g * np.where(ended, problem.terminal_value[problem.successor[entry]], 0.0)
+            states[going] = problem.successor[entry]
+            scale *= g
+        return found + (problem.terminal_value[state] if problem.terminal[state] else 0.0)
 
 
 @dataclass(frozen=True)
