@@ -21,7 +21,7 @@ class Row:
     mixes: fast-mixing, so that the target against certified peers holds.
     local: successors are near their state in memory, so that a sweep should be near the bandwidth's floor.
     kind: "model"; "updates" of single robust states, see `benchmarks.updates`; "robust" models, see `benchmarks.robust`;
-        "search" for the worst case, see `benchmarks.searches`.
+        "search" for the worst case, see `benchmarks.searches`; "published" timings, see `benchmarks.published`.
     """
 
     spelling: str
@@ -119,6 +119,7 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
         f"kl=0.05:{_SMALL_GARNET}",
         f"wasserstein=1.0:{_SMALL_GARNET}",
     ),
+    "published": tuple(Row(task, (), kind="published") for task in ("sweep", "inventory", "projection", "update")),
     "robust_large": (
         Row("l1=0.2:garnet:states=1000000,actions=5,successors=5,discount=0.95", kind="robust"),
         Row("l1=0.2:garnet:states=1000000,actions=5,successors=5,discount=0.99", kind="robust"),

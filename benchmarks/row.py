@@ -16,7 +16,7 @@ from typing import Any
 from banach.mdp import MDP
 from banach.solvers import solve
 
-from . import models, ours, robust, searches, updates
+from . import models, ours, published, robust, searches, updates
 from .competitor import WIDTH
 from .peers import competitors
 from .race import Record, race, reference
@@ -93,6 +93,12 @@ def _line(fault: BaseException) -> str:
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     specification = json.loads(sys.argv[1])
-    runs = {"model": run_model, "updates": updates.run, "robust": robust.run, "search": searches.run}
+    runs = {
+        "model": run_model,
+        "updates": updates.run,
+        "robust": robust.run,
+        "search": searches.run,
+        "published": published.run,
+    }
     run = runs[specification["kind"]]
     run(specification["spelling"], specification["peers"], specification["repeat"], Path(sys.argv[2]))

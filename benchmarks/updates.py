@@ -8,11 +8,12 @@ ours on a sweep over n of them.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from banach.mdp import ambiguity
+from banach.mdp import MDP, Discounted, RobustMDP, ambiguity
 from banach.mdp.ambiguity import SRectangular
 
 from .competitor import Competitor, Result
@@ -22,6 +23,7 @@ from .race import Record, Reference, race
 from .storage import write_json
 
 ACTIONS = 5
+DISCOUNT = 0.95
 BALLS = {"l1": ambiguity.L1(0.5), "kl": ambiguity.KL(0.2), "chi2": ambiguity.ChiSquare(0.2)}
 """Budgets at which nature moves about a twentieth of each row's mass."""
 _PEERS_SOLVE = 6
@@ -30,17 +32,19 @@ _PEERS_SOLVE = 6
 
 def run(spelling: str, peers: list[str], repeat: int, out: Path) -> None:
     """Measure the row and write it to `out` as JSON."""
+    os.environ["BANACH_THREADS"] = "1"
     distance, settings = parse(spelling)
     n = int(settings["successors"])
-    nominal, value = states(n, settings["rewards"])
-    ball = BALLS[distance]
+    nominal, reward, ahead = states(n, settings["rewards"])
+    ball, value = BALLS[distance], reward + DISCOUNT * ahead
     found: dict[str, Any] = {"spelling": spelling, "kind": "updates", "successors": n, "actions": ACTIONS}
 
     def finished(records: list[Record]) -> None:
         write_json(out, found | {"competitors": [record.as_json() for record in records]})
 
-    some = nominal[:_PEERS_SOLVE], value[:_PEERS_SOLVE]
-    competitors = [ours(ball, nominal, value), *(updates.competitor(distance, *some, ball.radius, name) for name in peers)]
+    some = nominal[:_PEERS_SOLVE], np.broadcast_to(value, nominal.shape)[:_PEERS_SOLVE]
+    competitors = [ours(ball, nominal, reward, ahead, proved) for proved in (False, True)]
+    competitors += [updates.competitor(distance, *some, ball.radius, name) for name in peers]
     for competitor in competitors:
         competitor.build()()  # compiled, imported
     race(competitors, truth(ball, *some), repeat, finished)
@@ -52,24 +56,36 @@ def parse(spelling: str) -> tuple[str, dict[str, str]]:
     return distance, dict(item.split("=") for item in rest.split(","))
 
 
-def states(n: int, rewards: str, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Nominal rows and worths of n states, (n, A, n)."""
+def states(n: int, rewards: str, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nominal rows (n, A, n), rewards (n, A, 1) or (n, A, n), and a value vector (n,), of n states."""
     rng = np.random.default_rng(seed)
     nominal = rng.dirichlet(np.ones(n), size=(n, ACTIONS))
     reward = rng.uniform(size=(n, ACTIONS, n if rewards == "transitions" else 1))
-    return nominal, reward + 0.95 * rng.uniform(0.0, 5.0, size=n)
+    return nominal, reward, rng.uniform(0.0, 5.0, size=n)
 
 
-def ours(ball: ambiguity.Ball, nominal: np.ndarray, value: np.ndarray) -> Competitor:
-    """Every state in turn, with its decision, its worst rows and its proved bracket."""
-    inner = SRectangular(ball)
+def ours(ball: ambiguity.Ball, nominal: np.ndarray, reward: np.ndarray, ahead: np.ndarray, proved: bool) -> Competitor:
+    """A sweep of the operator, or one that encloses every value. ahead: the value vector (n,)."""
+    n = len(ahead)
+    pairs = n * ACTIONS
+    per_pair = reward.shape[2] == 1
+    model = MDP(
+        np.arange(n + 1) * ACTIONS, np.arange(pairs + 1) * n, np.tile(np.arange(n, dtype=np.int32), pairs), nominal.ravel(),
+        reward.ravel() if per_pair else np.zeros(pairs), Discounted(DISCOUNT),
+    )  # fmt: skip
+    operator = RobustMDP(model, SRectangular(ball), transition_reward=None if per_pair else reward.ravel()).operator
+    policy, value, lower, upper = operator.blank_policy(), np.empty(n), np.empty(n), np.empty(n)
 
-    def run() -> Result:
-        found = [inner.worst(*state) for state in zip(nominal, value, strict=True)][:_PEERS_SOLVE]
-        bounds = np.array([one.lower for one in found]), np.array([one.upper for one in found])
-        return Result(np.array([one.value for one in found]), *bounds)
+    def sweep() -> Result:
+        operator.apply(ahead, value, policy)
+        return Result(value[:_PEERS_SOLVE].copy())
 
-    return Competitor(NAME, lambda: run, updates=len(nominal))
+    def enclose() -> Result:
+        operator.enclose(ahead, policy, lower, upper)
+        bounds = lower[:_PEERS_SOLVE].copy(), upper[:_PEERS_SOLVE].copy()
+        return Result(bounds[0] / 2 + bounds[1] / 2, *bounds)
+
+    return Competitor(f"{NAME}:proved" if proved else NAME, lambda: enclose if proved else sweep, updates=n)
 
 
 def truth(ball: ambiguity.Ball, nominal: np.ndarray, value: np.ndarray) -> Reference:
