@@ -89,7 +89,7 @@ def read_interval_umb(
 
     discount, criterion: exactly one of them, discounted or of finite horizon; or neither, for what a file of this library says.
     reward, target, avoid: as in `read_umb`. Rewards of branches are kept for each branch, since nature chooses among them.
-    optimistic: nature maximises; default False, or what a file of this library says.
+    optimistic: nature helps instead of hindering; default False, or what a file of this library says.
     The nominal row is one within the intervals, which matters to no value, or the one that `write_interval_umb` wrote; then the
     problem has the same fingerprint. Raises FileFormatError and ModelError as `read_umb` does, and ModelError naming state and
     action where no row fits the intervals.

@@ -19,7 +19,6 @@ from .certificate import Certificate
 from .errors import CertificateRejected
 from .exact_ambiguity import rational, sigma
 from .filter_robust import enclosed_rows
-from .robust_average_reward import of_pairs
 
 _BITS = (96, 256, 640)
 _UNIT = 2.0**-53
@@ -31,7 +30,7 @@ def check_robust_average(problem: RobustMDP, certificate: Certificate) -> tuple[
     Raises CertificateRejected naming the state and the action where the proof fails.
     """
     n, model = problem.n_states, problem.problem
-    if not of_pairs(problem) or not problem.set_of(0).keeps_mass:
+    if problem.rectangularity != "sa" or not problem.set_of(0).keeps_mass:
         raise CertificateRejected("robust gains are proved for (s, a)-rectangular sets whose rows keep the nominal mass")
     vectors = {"lower": certificate.lower, "upper": certificate.upper} | dict(certificate.witness)
     if sorted(certificate.witness) != ["lower_bias", "upper_bias"]:

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from ..mdp.ambiguity.ambiguity_set import AmbiguitySet
 from ..mdp.packed import pack
 from ..mdp.robust import RobustMDP
 from ..mdp.sweeps import UNIT_ROUNDOFF
@@ -49,7 +48,7 @@ def solve_robust_average_reward(problem: RobustMDP, method: Any, eps: float, sta
     start: (n_states,) or None. Raises SolveError for s-rectangular sets, rows of their own mass and other methods than
     RelativeValueIteration; NotConverged, which says what was reached, where the bracket does not close.
     """
-    if not of_pairs(problem):
+    if problem.rectangularity != "sa":
         raise SolveError("robust average reward is offered for (s, a)-rectangular sets; give one set a pair, or discount")
     if not problem.set_of(0).keeps_mass:
         raise SolveError(
@@ -77,12 +76,6 @@ def solve_robust_average_reward(problem: RobustMDP, method: Any, eps: float, sta
         f"the proved bracket is {reached:.3g} wide and rounding allows no less (asked for {eps:.3g}); ask for a wider eps",
         reached=reached,
     )
-
-
-def of_pairs(problem: RobustMDP) -> bool:
-    """Whether every pair has its own set: (s, a)-rectangular."""
-    sets: Any = problem.ambiguity
-    return isinstance(sets[0] if isinstance(sets, tuple) else sets, AmbiguitySet)
 
 
 def _swept(problem: RobustMDP, settings: RelativeValueIteration, value: np.ndarray, eps: float, watch: Watch) -> np.ndarray:

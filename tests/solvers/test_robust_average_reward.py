@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from banach.mdp import AverageReward, Discounted, ModelError, RobustMDP, instances
+from banach.mdp import AverageReward, Discounted, RobustMDP, instances
 from banach.mdp.ambiguity import (
     KL,
     L1,
@@ -64,7 +64,7 @@ def robust_gain(problem):
         reward = [model.reward[k] for k in pairs]
         kernels = [[dict(enumerate(row)) for row in kernel] for kernel in itertools.product(*rows)]
         gains = [policy_gains([{j: p for j, p in row.items() if p} for row in kernel], reward) for kernel in kernels]
-        worst = (max if helps else min)(gain[0] for gain in gains)
+        worst = (max if helps != model.criterion.minimize else min)(gain[0] for gain in gains)
         best = worst if best is None else (min if model.criterion.minimize else max)(best, worst)
     return best
 
@@ -173,7 +173,7 @@ def test_what_is_not_offered_is_refused():
     model = instances.riverswim().replace(criterion=AverageReward())
     with pytest.raises(SolveError, match="mass of their own"):
         solve(RobustMDP(model, Scenarios(np.full((1, 6), 1 / 6))))
-    with pytest.raises((ModelError, SolveError), match=r"\(s, a\)-rectangular|give an ambiguity set"):
+    with pytest.raises(SolveError, match=r"\(s, a\)-rectangular"):
         solve(RobustMDP(model, SRectangular(L1(0.1))))
     with pytest.raises(SolveError, match="does not solve robust average-reward"):
         solve(RobustMDP(model, L1(0.1)), ValueIteration())
