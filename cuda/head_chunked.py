@@ -1,7 +1,8 @@
 r"""The fused head in plain torch: pieces of tokens against the whole vocabulary. The formulas stand in `head`.
 
-It is the meaning of the Triton kernels and what runs without them. Beyond the gradients that it returns it holds one piece of
-logits, piece x V numbers, and what the entropy needs of it.
+It is the meaning of the Triton kernels and what runs without them. Logits are measured from the largest of their token, so
+that neither the log-probability nor the entropy, log s - sum exp(z) z / s, loses digits to their common level. Beyond the
+gradients that it returns it holds one piece of logits, piece x V numbers, and their exponentials.
 
 Shape suffixes: N tokens, C tokens of a piece, V vocabulary, D hidden width.
 """
@@ -40,13 +41,19 @@ class ChunkedHead(torch.autograd.Function):
         for start in range(0, n, piece):
             rows = slice(start, start + piece)
             logit_CV = _logits(hidden_ND[rows], weight_wide_VD, inverse_temperature)
-            norm_N[rows] = logit_CV.logsumexp(1)
+            peak_C = logit_CV.amax(1)
+            logit_CV.sub_(peak_C[:, None])
             chosen_C = logit_CV.gather(1, target_N[rows, None])[:, 0]
-            logp_N[rows] = (chosen_C - norm_N[rows]).clamp_(max=0)
-            if top:
-                top_mass_N[rows] = (logit_CV.topk(top, dim=1).values - norm_N[rows, None]).exp().sum(1).clamp_(max=1)
+            top_CK = logit_CV.topk(top, dim=1).values if top else None
+            share_CV = logit_CV.exp()
+            mass_C = share_CV.sum(1)
+            log_mass_C = mass_C.log()
+            norm_N[rows] = peak_C + log_mass_C
+            logp_N[rows] = (chosen_C - log_mass_C).clamp_(max=0)
+            if top_CK is not None:
+                top_mass_N[rows] = (top_CK.exp().sum(1) / mass_C).clamp_(max=1)
             if entropy:
-                entropy_N[rows] = -_plogp(logit_CV.sub_(norm_N[rows, None])).sum(1)
+                entropy_N[rows] = log_mass_C - share_CV.mul_(logit_CV).sum(1) / mass_C
         ctx.save_for_backward(hidden_ND, weight_VD, target_N, norm_N, entropy_N)
         ctx.inverse_temperature, ctx.piece = inverse_temperature, piece
         ctx.mark_non_differentiable(top_mass_N)
@@ -90,8 +97,3 @@ class ChunkedHead(torch.autograd.Function):
 def _logits(hidden_CD: Tensor, weight_wide_VD: Tensor, inverse_temperature: float) -> Tensor:
     logit_CV = hidden_CD.to(weight_wide_VD.dtype) @ weight_wide_VD.T
     return logit_CV if inverse_temperature == 1 else logit_CV.mul_(inverse_temperature)
-
-
-def _plogp(log_CV: Tensor) -> Tensor:
-    """p log p, (C, V), of log-probabilities; 0 where p underflows to 0."""
-    return log_CV.exp().mul_(log_CV)

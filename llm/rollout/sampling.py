@@ -8,7 +8,7 @@ A token is drawn by inversion, the first v with cdf(v) > u * cdf(V). The uniform
 step, prompt), its place in the group and the number of tokens it has emitted. So an answer does not depend on which other
 answers are drawn beside it, on which process, or on what was drawn before: a run that resumes or is split draws the same.
 
-Shape suffixes: B answers, V vocabulary.
+Shape suffixes: B answers, V vocabulary, K stretches of it, S tokens of a stretch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import Tensor
 
 from ..policy.errors import PolicyError
+
+STRETCH = 256
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Sampling:
 
     def log_distribution(self, logit_BV: Tensor) -> Tensor:
         """Log-probabilities that are sampled, (B, V), minus infinity outside the nucleus, of logits (B, V)."""
-        log_BV = (logit_BV / self.temperature).log_softmax(-1)
+        log_BV = (logit_BV if self.temperature == 1 else logit_BV / self.temperature).log_softmax(-1)
         if self.top_p == 1:
             return log_BV
         sorted_BV, order_BV = log_BV.sort(descending=True, stable=True)
@@ -56,10 +59,20 @@ class Sampling:
 
 
 def draw(log_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """Tokens (B,) by inversion of distributions given as log-probabilities (B, V), with uniform_B, (B,), in [0, 1)."""
-    cdf_BV = log_BV.double().exp().cumsum(-1)
-    token_B = torch.searchsorted(cdf_BV, (uniform_B * cdf_BV[:, -1])[:, None], right=True)[:, 0]
-    return token_B.clamp(max=log_BV.shape[1] - 1)
+    """Tokens (B,) by inversion of distributions given as log-probabilities (B, V), with uniform_B, (B,), in [0, 1).
+
+    The cumulated distribution is formed for stretches of the vocabulary, and inside one of them only.
+    """
+    rows, vocabulary = log_BV.shape
+    share_BKS = F.pad(log_BV.exp(), (0, -vocabulary % STRETCH)).reshape(rows, -1, STRETCH)
+    stretch_BK = share_BKS.sum(-1, dtype=torch.float64).cumsum(-1)
+    level_B = uniform_B * stretch_BK[:, -1]
+    k_B = torch.searchsorted(stretch_BK, level_B[:, None], right=True).clamp_(max=stretch_BK.shape[1] - 1)
+    before_B = torch.where(k_B > 0, stretch_BK.gather(1, (k_B - 1).clamp(min=0)), 0.0)[:, 0]
+    within_BS = share_BKS.gather(1, k_B[..., None].expand(-1, -1, STRETCH))[:, 0].double().cumsum(-1)
+    s_B = torch.searchsorted(within_BS, (level_B - before_B)[:, None], right=True)
+    last_B = (within_BS < within_BS[:, -1:]).sum(-1, keepdim=True)  # rounding must not lead past what has a probability
+    return (k_B * STRETCH + torch.minimum(s_B, last_B))[:, 0]
 
 
 def uniforms(key: Sequence[int], answers: int, tokens: int) -> np.ndarray:

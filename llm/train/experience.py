@@ -44,8 +44,6 @@ PROVIDED = [
     "bundle_B",
     "first_call_B",
     "rounds_left_B",
-    "mode_B",
-    "forced_B",
 ]
 """Fields of a batch that a run can fill."""
 
@@ -166,8 +164,6 @@ def _fields(run: Run, rollout: Rollout, rewarded: Rewarded, size: int) -> dict[s
         "bundle_B": place_B // own.bundle * size + rows % size,
         "first_call_B": _first_call(rollout),
         "rounds_left_B": torch.zeros_like(rows),
-        "mode_B": -torch.ones_like(rows),
-        "forced_B": torch.zeros_like(rows, dtype=torch.bool),
     }
     differs = own.top_p < 1 or spec.behaviour is not None or next(run.policy.model.parameters()).element_size() < 4
     if differs or own.objective == "sft" or needs & {"value_BT", "hidden_BTD", "log_policy_BTV"}:
