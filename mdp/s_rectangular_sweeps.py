@@ -48,7 +48,7 @@ def states(
     signed, ptr, frame = np.empty(many), np.empty(many + 1, dtype=np.int64), np.empty(FRAME * many)
     linear, uniform = family[0] in (TRANSPORT, WEIGHTED), family[0] == TRANSPORT
     size = most if linear else 0
-    work, order, knots = np.empty(2 * most), np.empty(2 * size, dtype=np.int64), np.empty(2 * (2 * size + many))
+    work, order, knots = np.empty(2 * most), np.empty(2 * size, dtype=np.int64), np.empty(3 * (2 * size + many))
     counts, place = np.empty(many, dtype=np.int64), np.empty(2 * many, dtype=np.int64)
     least, greatest = np.inf, -np.inf
     for step in range(stop - start):
@@ -78,7 +78,7 @@ def states(
                 weight = half[:n] if uniform else entry[entry_ptr[first] : entry_ptr[last]]
                 found, dear, low, high = state_curves.answer(
                     uniform, given, proved, radius, z[:n], nominal, weight, signed[:a], ptr[: a + 1], d[:n], p[:n],
-                    work[: 2 * n].reshape(2, n), order[: 2 * n].reshape(2, n), knots[: 2 * (2 * n + a)].reshape(2, 2 * n + a),
+                    work[: 2 * n].reshape(2, n), order[: 2 * n].reshape(2, n), knots[: 3 * (2 * n + a)].reshape(3, 2 * n + a),
                     counts[:a], place[: 2 * a].reshape(2, a), table, decision[first:last],
                 )  # fmt: skip
             else:

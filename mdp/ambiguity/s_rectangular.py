@@ -130,7 +130,7 @@ class _Rows:
             uniform = not isinstance(ball, WeightedL1)
             found, _, lower, upper = kernel(
                 uniform, given, True, self.radius, self.z, self.pbar, self.weight, reward, self.ptr, d, p, np.empty((2, n)),
-                np.empty((2, n), dtype=np.int64), np.empty((2, 2 * n + a)), np.empty(a, dtype=np.int64),
+                np.empty((2, n), dtype=np.int64), np.empty((3, 2 * n + a)), np.empty(a, dtype=np.int64),
                 np.empty((2, a), dtype=np.int64), frame, decision,
             )  # fmt: skip
         else:

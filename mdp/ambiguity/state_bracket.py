@@ -63,21 +63,42 @@ def draw_in(a, part, reward, d, pbar, p, frame):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def conclude(given, radius, price, decision, frame):
-    """(lower, upper): of the given decision's worth, or lower of the decision's and upper of the state's."""
+def conclude(given, radius, price, reward, decision, frame):
+    """(price, lower, upper): of the given decision's worth, or lower of the decision's and upper of the state's.
+
+    Prices may be beyond what floats resolve: where the least outcomes prove more, the price is zero, and a decision that is not
+    given is the action whose least outcome is best.
+    """
     gain, size, norm, high, most, mixed = 0.0, 0.0, 0.0, -np.inf, 0.0, 0.0
+    worst, sizes, best, chosen = 0.0, 0.0, -np.inf, 0
     for a in range(len(decision)):
         high = max(high, frame[HIGH, a])
+        floor = widen(frame[MASS, a], frame[FLOOR, a], 0.0, 0.0, 0.0)[0]
+        if down(reward[a] + floor) > best:
+            best, chosen = down(reward[a] + floor), a
         if decision[a] > 0.0:
             norm += decision[a]
             gain += frame[LOW, a]
             size += frame[SIZE, a]
             mixed += decision[a] * frame[HIGH, a]
             most += decision[a] * abs(frame[HIGH, a])
+            worst += decision[a] * (reward[a] + floor)
+            sizes += decision[a] * (abs(reward[a]) + abs(floor))
     error = (len(decision) + 8) * SUM_ERROR
-    least = gain - error * size - (up(price * radius) if price > 0.0 else 0.0)
-    lower = down(least / (norm * (1 + error) if least > 0.0 else norm * (1 - error)))
+    lower = _over(gain - error * size - (up(price * radius) if price > 0.0 else 0.0), norm, error)
+    least = _over(worst - error * sizes, norm, error)
     if given:
-        mixed += error * most
-        high = up(mixed / (norm * (1 - error) if mixed > 0.0 else norm * (1 + error)))
-    return lower, high
+        high = -_over(-mixed - error * most, norm, error)
+        if least > lower:
+            price, lower = 0.0, least
+    elif best > lower:
+        price, lower = 0.0, best
+        for a in range(len(decision)):
+            decision[a] = 1.0 if a == chosen else 0.0
+    return price, lower, high
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _over(total, norm, error):
+    """A number below total / norm, where the norm is known to within a factor 1 +- error."""
+    return down(total / (norm * (1 + error) if total > 0.0 else norm * (1 - error)))

@@ -64,10 +64,10 @@ def _merge(d, order, spare, start, middle, stop):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _transport(d, pbar, base, span, order, knots):
-    """Knots (2, n + 1) of total variation; their number. Distances are summed from the top, values from the bottom."""
+    """Knots (3, n + 1) of total variation; their number. Distances are summed from the top, values from the bottom."""
     count, spent, value = 0, 0.0, 0.0
     while count < len(d) and d[order[count]] > 0.0:
-        knots[0, count] = spent
+        knots[0, count], knots[2, count] = spent, 1.0 / (span * d[order[count]])
         spent += pbar[order[count]]
         count += 1
     knots[0, count], knots[1, count] = spent, base
@@ -85,13 +85,15 @@ def _compress(knots, begin, count):
         if knots[0, k] > knots[0, last]:
             last += 1
             knots[0, last] = knots[0, k]
-        knots[1, last] = knots[1, k]
+        knots[1, last], knots[2, last] = knots[1, k], knots[2, k]
     return last - begin + 1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, counts, frame):
-    """The knots (2, 2 N + A) of every action, in units of worth, from 2 row_ptr[a] + a on, and the frame; d: normal forms.
+    """The knots (3, 2 N + A) of every action from 2 row_ptr[a] + a on, and the frame; d: normal forms.
+
+    A knot is a distance, the worth there, and the price of a unit of worth, in distance, from there to the next knot.
 
     uniform: total variation, for which `order` (2, N) is left with the entries of each row, the largest first.
     """
@@ -112,6 +114,7 @@ def draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, co
             )
             for k in range(begin, begin + counts[a]):
                 knots[1, k] = base + span * knots[1, k]
+                knots[2, k] = 1.0 / (span * knots[2, k])
             knots[1, begin + counts[a] - 1] = base
         counts[a] = _compress(knots, begin, counts[a])
         frame[BASE, a], frame[SPAN, a], frame[MASS, a], frame[FLOOR, a] = base, span, mass, floor
@@ -172,9 +175,8 @@ def _spend(u, row_ptr, knots, frame, place):
         while knots[1, begin + k] <= u:
             k -= 1  # to the last knot above u
         place[a] = k
-        above, below = knots[1, begin + k], knots[1, begin + k + 1]
-        price = (knots[0, begin + k + 1] - knots[0, begin + k]) / (above - below)
-        frame[SPENT, a], frame[PRICE, a] = knots[0, begin + k] + (above - u) * price, price
+        price = knots[2, begin + k]
+        frame[SPENT, a], frame[PRICE, a] = knots[0, begin + k] + (knots[1, begin + k] - u) * price, price
         spent += frame[SPENT, a]
         slope += price
     return spent, slope
@@ -219,14 +221,10 @@ def share_out(radius, weight, row_ptr, knots, counts, frame, heap, place, decisi
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _steepen(a, row_ptr, knots, counts, frame, place, decision):
-    """Advance to the next segment of action a that gains something; what it gains a unit of distance, or zero at the end."""
-    last, k = 2 * row_ptr[a] + a + counts[a] - 1, place[a]
-    while k < last and not (knots[0, k + 1] > knots[0, k] and knots[1, k] > knots[1, k + 1]):
-        k += 1
-    place[a] = k
+    """What the segment of action a gains a unit of distance, zero at the end of its curve."""
     frame[PRICE, a] = 0.0
-    if k < last:
-        frame[PRICE, a] = decision[a] * ((knots[1, k] - knots[1, k + 1]) / (knots[0, k + 1] - knots[0, k]))
+    if place[a] < 2 * row_ptr[a] + a + counts[a] - 1:
+        frame[PRICE, a] = decision[a] / knots[2, place[a]]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -246,7 +244,7 @@ def take(share, d, pbar, order, p):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def prove(uniform, given, radius, price, weight, reward, row_ptr, pbar, d, p, work, order, knots, frame, decision):
-    """(lower, upper) and the rows p (N,) at the distances SPENT, which become the shares of the budget."""
+    """(price, lower, upper) and the rows p (N,) at the distances SPENT, which become the shares of the budget."""
     n_actions = len(row_ptr) - 1
     for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
@@ -267,7 +265,7 @@ def prove(uniform, given, radius, price, weight, reward, row_ptr, pbar, d, p, wo
             at = widen(frame[MASS, a], frame[FLOOR, a], frame[SPAN, a], low, low)[0]
             frame[LOW, a] = decision[a] * (reward[a] + at)
             frame[SIZE, a] = decision[a] * (abs(reward[a]) + abs(at))
-    return conclude(given, radius, price, decision, frame)
+    return conclude(given, radius, price, reward, decision, frame)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -300,7 +298,7 @@ def answer(
     """(value, price, lower, upper) of a state of A actions whose rows lie one after another, N entries in all.
 
     given: evaluate the decision (A,), otherwise find it. proved: find the bracket and the rows p (N,) too; the shares of the
-    budget are left in frame[SPENT]. Scratch: d (N,), work (2, N), order (2, N), knots (2, 2 N + A), counts (A,), place (2, A),
+    budget are left in frame[SPENT]. Scratch: d (N,), work (2, N), order (2, N), knots (3, 2 N + A), counts (A,), place (2, A),
     frame (11, A).
     """
     draw(uniform, z, pbar, weight, reward, row_ptr, d, p, work, order, knots, counts, frame)
@@ -310,7 +308,7 @@ def answer(
         value, price = level(radius, weight, row_ptr, knots, counts, frame, place[0], decision)
     lower, upper = -np.inf, np.inf
     if proved:
-        lower, upper = prove(
+        price, lower, upper = prove(
             uniform, given, radius, price, weight, reward, row_ptr, pbar, d, p, work, order, knots, frame, decision
         )
         value = min(max(value, lower), upper)

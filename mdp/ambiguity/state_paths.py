@@ -26,6 +26,8 @@ from .state_bracket import BASE, FLOOR, LOW, MASS, PLACE, PRICE, SIZE, SPAN, SPE
 KL, CHI_SQUARE, BURG = 7, 9, 11
 END = 600.0
 """x at which paths stop; what lies beyond matters for Burg alone."""
+FAR = 100.0
+"""x beyond which a first guess is worth less than none."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -93,6 +95,8 @@ def push(family, target, x, d, pbar, mass, p):
         return -math.log(level), distance, price
     low, high = -np.inf, END
     distance, price = 0.0, 0.0
+    if x > FAR:
+        x = -1.0  # the path is flat there: Newton's steps would lead nowhere
     for _ in range(200):
         value, distance, slope, price, _curl = point(family, x, d, pbar, mass, p)
         if value < target:
@@ -152,7 +156,7 @@ def level(family, radius, pbar, row_ptr, d, p, frame, decision):
     decision[:] = 0.0
     if radius == 0.0 or top == bottom:
         copy(pbar, p)
-        decision[highest] = 1.0
+        decision[highest if radius == 0.0 else lowest] = 1.0
         return top, 0.0
     low, high = bottom, top
     u, reach = top - 0.25 * (top - bottom), 2 * UNIT_ROUNDOFF * max(abs(top), abs(bottom))
@@ -221,7 +225,7 @@ def tilted_low(family, x, tilt, d, pbar, mass, work):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame, decision):
-    """(lower, upper); the rows p (N,) are drawn towards the nominal ones until their distances, the shares, fit the budget."""
+    """(price, lower, upper); the rows p (N,) are drawn in until their distances, the shares, fit the budget."""
     n_actions = len(row_ptr) - 1
     for a in range(n_actions):
         s, e = row_ptr[a], row_ptr[a + 1]
@@ -247,7 +251,7 @@ def prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame
                 low = price * max(0.0, least)
             size = decision[a] * (abs(reward[a]) + 2 * frame[MASS, a] * abs(frame[FLOOR, a])) + abs(low)
             frame[LOW, a], frame[SIZE, a] = decision[a] * frame[BASE, a] + low, size
-    return conclude(given, radius, price, decision, frame)
+    return conclude(given, radius, price, reward, decision, frame)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -264,7 +268,7 @@ def answer(family, given, proved, radius, z, pbar, reward, row_ptr, d, p, work, 
         value, price = level(family, radius, pbar, row_ptr, d, p, frame, decision)
     lower, upper = -np.inf, np.inf
     if proved:
-        lower, upper = prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame, decision)
+        price, lower, upper = prove(family, given, radius, price, reward, row_ptr, pbar, d, p, work, frame, decision)
         value = min(max(value, lower), upper)
     return value, price, lower, upper
 

@@ -92,8 +92,8 @@ def envelope(d, weight, line, corner, order):
 def walk(d, pbar, weight, radius, p, work, order, knots):
     """Walk the curve until the distance is `radius`: p (n,) = a worst row; (price at the end, number of knots passed).
 
-    knots: (2, 2 n + 1), out, distances and values where the slope changes, from (0, pbar.d) on; or (2, 0). Uses two rows of
-    work and of order.
+    knots: (3, 2 n + 1), out, distances, values and prices of the segments that begin there, from (0, pbar.d) on; or (3, 0).
+    Prices are exact where differences of values would not be. Uses two rows of work and of order.
     """
     n = len(d)
     corner, price = work[0], work[1]
@@ -131,6 +131,7 @@ def walk(d, pbar, weight, radius, p, work, order, knots):
             spent += given * step
             segment -= 1
             if record:
+                knots[2, count - 1] = last
                 knots[0, count], knots[1, count] = spent, max(0.0, knots[1, count - 1] - last * given * step)
                 count += 1
             continue
@@ -150,6 +151,7 @@ def walk(d, pbar, weight, radius, p, work, order, knots):
         given += pbar[giver]
         p[giver] = 0.0
         if record:
+            knots[2, count - 1] = last
             knots[0, count], knots[1, count] = spent, max(0.0, knots[1, count - 1] - last * pbar[giver] * step)
             count += 1
     p[line[segment]] += given

@@ -202,6 +202,44 @@ def test_one_action_is_the_problem_of_its_row(name, state, radius):
     assert SRectangular(ball).worst(nominal, value).value == pytest.approx(ball.worst(nominal[0], value[0]).value, abs=1e-9)
 
 
+def padded(*rows):
+    """(nominal, value) of actions given as [(probability, value), ...], with impossible outcomes to make them equally long."""
+    longest = max(map(len, rows))
+    full = [[*row, *[(0.0, row[0][1])] * (longest - len(row))] for row in rows]
+    return np.array([[p for p, _ in row] for row in full]), np.array([[z for _, z in row] for row in full])
+
+
+ULP = 2.0**-52
+CORNERS = {
+    "least outcomes that are equal but for rounding": (KL(1.0), padded(
+        [(2 / 7, 3.9), (1 / 7, 4.8), (3 / 7, 3.9 + 4 * ULP), (1 / 7, 3.9 - 4 * ULP)],
+        [(0.375, 0.0), (0.125, 2.7), (0.5, 0.9)],
+    )),
+    "the same for chi-square": (ChiSquare(0.4), padded(
+        [(0.25, 1.0), (0.25, 1.0 - 2 * ULP), (0.125, 1.5), (0.375, 1.0 + 2 * ULP)], [(0.5, 1.0), (0.5, -1.0)]
+    )),
+    "tiny probabilities far from zero": (L1(1.0), padded(
+        [(0.125, 4.5), (2.0**-40, 4.5), (0.875 - 2.0**-30 - 2.0**-40, 4.5), (2.0**-30, 4.0)], [(0.5, 3.0), (0.5, 2.0)]
+    )),
+    "a sure action as good as a nominal one": (Burg(0.1), padded([(1 / 3, 3.0), (2 / 3, 0.0)], [(1.0, 1.0)])),
+    "least outcomes off the support of two actions": (Burg(1e-8, support="all"), (
+        np.array([[0, 1, 1, 2, 0, 2, 0, 1], [0, 3, 2, 2, 3, 3, 0, 1]]) / np.array([[7], [14]]),
+        np.array([0.0, 0.4, 0.37, 0.94, 0.2, 0.97, 0.5, 0.73]) - np.array([[0.17], [0.05]]),
+    )),
+    "weights, and all mass on three outcomes": (WeightedL1(1e-3, np.array([1.0, 0.5, 2.0, 2.0]), support="all"), padded(
+        [(1 / 3, 0.2), (1 / 3, -0.8), (1 / 3, 1.2), (0.0, 0.2)]
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_the_bracket_of_a_corner_case_is_narrow(corner):
+    ball, (nominal, value) = CORNERS[corner]
+    found = SRectangular(ball).worst(nominal, value)
+    assert found.upper - found.lower <= 1e-9
+    assert SRectangular(ball).evaluate(found.decision, nominal, value)[0] == pytest.approx(found.value, abs=1e-9)
+
+
 def test_a_set_without_a_solver_is_refused():
     with pytest.raises(ModelError, match="no s-rectangular solver"):
         SRectangular(L2(0.1))
