@@ -106,7 +106,7 @@ def _state(model: OutcomeMDP, proof: StockCertificate, stage: int, state: int, u
         found, error = _approximately(model, proof, stage, state, action, up, mine)
         slack = table[mine] - found if up else found - table[mine]
         rows += len(mine)
-        for at in np.flatnonzero(~(slack > error)).tolist():
+        for at in np.flatnonzero(~((slack > error) | ((error == 0) & (slack >= 0)))).tolist():
             column = int(mine[at])
             value = _exactly(model, proof, stage, state, action, up, column)
             exact += 1
@@ -162,7 +162,7 @@ def _approximately(
             sum_ = c + problem.terminal_value[j]
             inner = np.where(sum_ >= 0, p, q) * sum_
             tail = slope * problem.terminal_value[j]
-            size += weight * g * steep * (np.abs(c) + abs(problem.terminal_value[j]))
+            size += weight * g * steep * abs(problem.terminal_value[j])
         else:
             row = table[after, j]
             left, right = ((proof.lattice.first + proof.tails[after]) * proof.lattice.spacing).tolist()
@@ -173,7 +173,8 @@ def _approximately(
             inner = np.minimum(one + hi * below, two - lo * above) if up else np.maximum(one + lo * below, two - hi * above)
             inner = np.where(c <= left, q * c + row[0], np.where(c >= right, p * c + row[-1], inner))
             tail = row[columns]
-            size += weight * g * (np.abs(inner) + np.abs(tail) + steep * (np.abs(c) + proof.lattice.spacing))
+            reach = np.where(outer, np.abs(tail), np.abs(inner) + steep * (np.abs(c) + proof.lattice.spacing))
+            size += weight * g * reach
         total += weight * np.where(outer, slope * r + g * tail, g * inner)
         size += weight * steep * (np.abs(np.where(outer, 0, x)) + abs(r))
-    return total, (len(entries) + 14) * _UNIT * (size + np.abs(total)) + 2.0**-1000
+    return total, np.where(size > 0, (len(entries) + 10) * _UNIT * size + 2.0**-1000, 0.0)
