@@ -11,6 +11,7 @@ from .certificate import Certificate
 from .check import Verdict, check
 from .check_static import check_static
 from .constrained import OccupancyProgram
+from .construction import Built, build
 from .distributional import LawCertificate, ReturnLaws, return_laws
 from .distributional_check import check_laws
 from .dual_cvar import dual_cvar_upper_bound
@@ -62,6 +63,7 @@ __all__ = [
     "Anderson",
     "BackwardInduction",
     "BlackwellOptimum",
+    "Built",
     "CVaRBracket",
     "Certificate",
     "CertificateRejected",
@@ -116,11 +118,12 @@ __all__ = [
     "bisimulation_metric",
     "blackwell",
     "bradley_terry",
+    "build",
     "check",
     "check_laws",
     "check_splitting_tree",
-    "check_stock",
     "check_static",
+    "check_stock",
     "check_symmetry",
     "cluster",
     "coarsest_bisimulation",
@@ -153,6 +156,6 @@ __all__ = [
     "solve",
     "solve_static",
     "splitting_tree",
-    "stock_bracket",
     "stability",
+    "stock_bracket",
 ]
