@@ -74,18 +74,28 @@ def rows_of(problem, state, value):
 
 
 def distance(problem, pair, p):
-    """The convex distance of a cvxpy row from the nominal row of a pair."""
+    """The convex distance of a cvxpy row from the nominal row of a pair; for L1 the L1 distance."""
     ball, row = problem.set_of(pair), problem.problem.probability[slice(*problem.row_ptr[pair : pair + 2].tolist())]
-    used = np.flatnonzero(row)
     if isinstance(ball, WeightedL1):
         return problem.entries_of(pair)[0] @ cp.abs(p - row)
+    return distance_of(ball, row, p) * (2 if isinstance(ball, L1) else 1)
+
+
+def distance_of(ball, row, p):
+    """The convex distance of a row, of numbers or of cvxpy, from a nominal row (n,); for L1 the total variation."""
+    used = np.flatnonzero(row)
+    if isinstance(p, np.ndarray):
+        half = {L1: 0.5, TotalVariation: 1.0}
+        return half.get(type(ball), 1.0) * ball.distance(row, p)
+    if isinstance(ball, WeightedL1):
+        return ball.weights @ cp.abs(p - row)
     if isinstance(ball, KL):
         return cp.sum(cp.kl_div(p[used], row[used]))
     if isinstance(ball, ChiSquare):
         return cp.sum(cp.multiply(1 / row[used], cp.square(p[used] - row[used])))
     if isinstance(ball, Burg):
         return row[used] @ np.log(row[used]) - row[used] @ cp.log(p[used])
-    return cp.norm1(p - row) / (2 if isinstance(ball, TotalVariation) else 1)
+    return cp.norm1(p - row) / 2
 
 
 def conic_worth(problem, state, value, decision=None):
