@@ -25,7 +25,9 @@ from . import (
     rates,
     residual,
     rlvr_group,
+    rlvr_layers,
     rlvr_log_ratio,
+    rlvr_modes,
     rlvr_odds,
     rlvr_risk,
     rlvr_rounds,
@@ -64,6 +66,8 @@ CATALOGUE: tuple[Bound, ...] = (
     *rlvr_tools.CATALOGUE,
     *rlvr_windows.CATALOGUE,
     *rlvr_rounds.CATALOGUE,
+    *rlvr_modes.CATALOGUE,
+    *rlvr_layers.CATALOGUE,
     *rlvr_steps.CATALOGUE,
 )
 """Every theorem."""
