@@ -1,0 +1,68 @@
+"""The catalogue's experiments run again, and what was measured holds again: `make experiments`, about an hour on one core.
+
+The directions that are asserted are those of the entries' words, with the committed intervals as a guide. On other machines
+numbers may differ in their last digits, and a run may then part from the committed one.
+"""
+
+import json
+
+import pytest
+import torch
+from banach.llm.systems import SYSTEMS
+
+pytestmark = pytest.mark.slow
+
+
+def riskpo(found):
+    assert found.mean("RiskPO, paper, B = 5", "worst")[0] > found.mean("GRPO", "worst")[0] + 0.1
+    assert found.mean("RiskPO, paper, B = 5", "entropy")[0] > found.mean("GRPO", "entropy")[0]
+    assert found.mean("RiskPO, paper, B = 5", "reward")[0] < found.mean("GRPO", "reward")[0] - 0.05
+
+
+def nft(found):
+    gap, half = found.difference("NFT", "reward, 16 minibatches")
+    assert abs(gap) <= half + 0.02
+    assert found.difference("NFT, floor 0.01", "reward, 16 minibatches")[0] < 0
+
+
+def dapo_direct(found):
+    for depth in (3, 6):
+        measure = f"thousand tokens to 0.9, depth {depth}"
+        assert found.mean("direct advantage, n = 4", measure)[0] < found.mean("GRPO", measure)[0]
+        assert found.mean("direct advantage, n = 64", measure)[0] > found.mean("GRPO", measure)[0]
+
+
+def aspo(found):
+    assert found.mean("DAPO, reward shaping", "right but pushed down")[0] > 0.05
+    assert found.mean("ASPO, conservative", "right but pushed down")[0] == 0
+
+
+def t_ppo(found):
+    gap, half = found.difference("T-PPO, window 2", "time to 0.6")
+    assert gap + half < 0
+    assert found.mean("T-PPO, window 2", "reward")[0] > found.mean("PPO, whole answers", "reward")[0] - 0.01
+
+
+def eapo(found):
+    gap, half = found.difference("report, EAPO 0.97", "turns")
+    assert gap + half < 0
+    assert abs(found.difference("report, EAPO 0.97", "success")[0]) < 0.01
+    assert found.mean("growing context, GSPO", "success")[0] < found.mean("report, GSPO", "success")[0] - 0.1
+
+
+def apo(found):
+    assert found.mean("APO, alpha 2", "not instant, fact")[0] < found.mean("GRPO, accuracy only", "not instant, fact")[0]
+    assert found.mean("APO, alpha 2", "accuracy")[0] > found.mean("GRPO, accuracy only", "accuracy")[0] - 0.05
+
+
+CLAIMS = {"riskpo": riskpo, "nft": nft, "dapo-direct": dapo_direct, "aspo": aspo, "t-ppo": t_ppo, "eapo": eapo, "apo": apo}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_an_experiment_shows_what_its_entry_says(name):
+    torch.set_num_threads(1)
+    entry = SYSTEMS[name]
+    found, committed = entry.experiment(), entry.results()
+    assert json.loads(json.dumps(found.document()))["numbers"].keys() == dict(committed.numbers).keys()
+    for run in (found, committed):
+        CLAIMS.get(name, lambda _: None)(run)
