@@ -5,7 +5,7 @@ CORE := .venv/.core
 SETUP := .venv/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --prefer-binary --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: verify test experiments bench notebooks lint clean
+.PHONY: verify test experiments bench notebooks model lint clean
 
 verify: $(CORE)
 	$(BIN)/banach verify --html report.html
@@ -22,6 +22,9 @@ bench: $(SETUP)
 
 notebooks: $(SETUP)
 	$(BIN)/python notebooks/execute.py
+
+model: $(SETUP)
+	$(BIN)/banach model smollm2
 
 lint: $(SETUP)
 	$(BIN)/ruff check .
