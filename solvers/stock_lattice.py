@@ -29,6 +29,7 @@ from ..mdp.law_lattice import Lattice, natural_step
 from ..mdp.model import MDP
 from ..mdp.outcome import OutcomeMDP, as_outcomes
 from ..mdp.stock_sweeps import stock_sweep
+from ..mdp.threads import WORTH_SHARING, n_threads, run_ranges, split
 from .errors import SolveError
 
 _SWEEPS = 100_000
@@ -244,13 +245,16 @@ def _sweep(
     model: OutcomeMDP, utility: TwoSlopes, lattice: Lattice, tails: Any, ends: bool, up: bool,
     value: np.ndarray, out: np.ndarray, policy: np.ndarray,
 ) -> tuple[float, float]:  # fmt: skip
-    problem = model.problem
-    kernel: Any = stock_sweep
-    return kernel(
-        up, float(utility.positive), float(utility.negative), model.discount, float(lattice.first), lattice.spacing,
-        float(tails[0]), float(tails[1]), ends, problem.state_ptr, problem.row_ptr, problem.successor, problem.probability,
-        model.earned[0], problem.terminal, problem.terminal_value, value, out, policy,
+    problem, cells = model.problem, value.shape[1] * model.problem.n_transitions
+    parts = n_threads() if cells >= WORTH_SHARING else 1
+    cuts = split(problem.row_ptr[problem.state_ptr], parts) if parts > 1 else np.array([0, model.n_states])
+    size = tuple(float(np.abs(array).max(initial=0.0)) for array in (value, model.earned[0], problem.terminal_value))
+    found = run_ranges(
+        stock_sweep, cuts, up, float(utility.positive), float(utility.negative), model.discount, float(lattice.first),
+        lattice.spacing, float(tails[0]), float(tails[1]), ends, size, problem.state_ptr, problem.row_ptr, problem.successor,
+        problem.probability, model.earned[0], problem.terminal, problem.terminal_value, value, out, policy,
     )  # fmt: skip
+    return max(most for most, _ in found), min(least for _, least in found)
 
 
 def _backward(
