@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 from ..mdp.ambiguity.s_rectangular import SRectangular
 from ..mdp.criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
@@ -61,7 +62,7 @@ def open_problem(arguments: argparse.Namespace) -> MDP | RobustMDP:
     if suffix not in ASKED and (arguments.target or arguments.avoid or arguments.reward):
         raise SpellingError(f"--target, --avoid and --reward ask something of a .umb or .tra file, which {text} is not")
     if suffix in ASKED:
-        read = MDP.from_umb if suffix == ".umb" else MDP.from_prism
+        read = _umb if suffix == ".umb" else MDP.from_prism
         problem = read(text, criterion=criterion, reward=arguments.reward, target=arguments.target, avoid=arguments.avoid)
     elif suffix == ".npz":
         problem = MDP.load(text)
@@ -74,12 +75,27 @@ def open_problem(arguments: argparse.Namespace) -> MDP | RobustMDP:
     wanted = criterion or problem.criterion
     if arguments.minimize:
         wanted = dataclasses.replace(wanted, minimize=True)
+    if isinstance(problem, RobustMDP):
+        return _of_intervals(problem, wanted, arguments)
     return _with_nature(problem if wanted == problem.criterion else problem.replace(criterion=wanted), arguments)
 
 
 def nominal(problem: MDP | RobustMDP) -> MDP:
     """The table behind a problem, with its names and its initial distribution."""
     return problem.problem if isinstance(problem, RobustMDP) else problem
+
+
+def _umb(path: str, **question: Any) -> MDP | RobustMDP:
+    from ..mdp.umb import open_umb
+
+    return open_umb(path, **question)
+
+
+def _of_intervals(problem: RobustMDP, criterion: Criterion, arguments: argparse.Namespace) -> RobustMDP:
+    """A file's own intervals. Raises SpellingError where the words give nature something else."""
+    if arguments.robust or arguments.optimistic or arguments.everywhere or arguments.rectangular == "s":
+        raise SpellingError(f"{arguments.model} says itself what nature may do; leave --robust and --optimistic out")
+    return dataclasses.replace(problem, problem=problem.problem.replace(criterion=criterion))
 
 
 def _with_nature(problem: MDP, arguments: argparse.Namespace) -> MDP | RobustMDP:

@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     facts = _document(arguments.model, model, solution, verdict, time.perf_counter() - began)
     if isinstance(model, RobustMDP):
         chosen = getattr(model.ambiguity, "ball", model.ambiguity)
-        facts["nature"] = {"set": str(chosen), "rectangular": model.rectangularity, "optimistic": model.optimistic}
+        spelled = f"{type(chosen[0]).__name__} of each pair" if isinstance(chosen, tuple) else str(chosen)
+        facts["nature"] = {"set": spelled, "rectangular": model.rectangularity, "optimistic": model.optimistic}
     if arguments.save_certificate is not None:
         solution.certificate.save(arguments.save_certificate)
         facts["certificate"] = arguments.save_certificate

@@ -38,6 +38,9 @@ from .restriction import chosen_pairs, entries_of, restricted
 from .validation import ROW_SUM_TOLERANCE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .criterion import Criterion
     from .robust_operator import RobustOperator
     from .s_rectangular_operator import SRectangularOperator
 
@@ -107,6 +110,31 @@ class RobustMDP(OverTable):
         rows = [slice(*ends) for ends in zip(problem.row_ptr[:-1].tolist(), problem.row_ptr[1:].tolist(), strict=True)]
         return cls(problem, [_at(problem, k, lambda r=r: Interval(lower[r], upper[r])) for k, r in enumerate(rows)],
                    optimistic=optimistic)  # fmt: skip
+
+    @classmethod
+    def from_umb(
+        cls,
+        path: str | Path,
+        discount: float | None = None,
+        *,
+        criterion: Criterion | None = None,
+        reward: str | None = None,
+        target: str | Sequence[str] | None = None,
+        avoid: str | None = None,
+        optimistic: bool | None = None,
+    ) -> RobustMDP:
+        """From a UMB file of intervals, as Storm writes it; see `banach.mdp.umb.read_interval_umb`."""
+        from .umb import read_interval_umb
+
+        return read_interval_umb(
+            path, discount, criterion=criterion, reward=reward, target=target, avoid=avoid, optimistic=optimistic
+        )
+
+    def to_umb(self, path: str | Path) -> None:
+        """Write a UMB file of intervals, readable by Storm; see `banach.mdp.umb_write.write_interval_umb`."""
+        from .umb_write import write_interval_umb
+
+        write_interval_umb(self, path)
 
     @property
     def sets(self) -> _Sets:

@@ -67,12 +67,7 @@ def read_umb(
     """
     archive = _guarded(path, lambda: unpack(path))
     index = _guarded(path, lambda: _index(archive))
-    fields, terminal = _guarded(path, lambda: _structure(archive, index))
-    try:
-        fields, _ = _questioned(path, archive, index, fields, terminal, discount, criterion, reward, target, avoid)
-        return MDP(**fields)
-    except ModelError as fault:
-        raise ModelError(f"{path}: {fault}") from None
+    return _plain(path, archive, index, discount, criterion, reward, target, avoid)
 
 
 def read_interval_umb(
@@ -96,10 +91,44 @@ def read_interval_umb(
     """
     archive = _guarded(path, lambda: unpack(path))
     index = _guarded(path, lambda: _index(archive, intervals=True))
+    return _robust(path, archive, index, discount, criterion, reward, target, avoid, optimistic)
+
+
+def open_umb(
+    path: str | Path,
+    discount: float | None = None,
+    *,
+    criterion: Criterion | None = None,
+    reward: str | None = None,
+    target: str | Sequence[str] | None = None,
+    avoid: str | None = None,
+) -> MDP | RobustMDP:
+    """The problem of a UMB file: that of `read_interval_umb` where its probabilities are intervals, else that of `read_umb`.
+
+    discount, criterion, reward, target, avoid: as there. Raises FileFormatError and ModelError as they do.
+    """
+    archive = _guarded(path, lambda: unpack(path))
+    index = _guarded(path, lambda: _index(archive, intervals=True))
+    if _of_intervals(index):
+        return _robust(path, archive, index, discount, criterion, reward, target, avoid, None)
+    return _plain(path, archive, index, discount, criterion, reward, target, avoid)
+
+
+def _plain(path: str | Path, archive: Archive, index: UmbIndex, *question: Any) -> MDP:
+    fields, terminal = _guarded(path, lambda: _structure(archive, index))
+    try:
+        fields, _ = _questioned(path, archive, index, fields, terminal, *question)
+        return MDP(**fields)
+    except ModelError as fault:
+        raise ModelError(f"{path}: {fault}") from None
+
+
+def _robust(path: str | Path, archive: Archive, index: UmbIndex, *question: Any) -> RobustMDP:
+    *asked, optimistic = question
     fields, terminal = _guarded(path, lambda: _structure(archive, index))
     fields = {"lower": fields["probability"], "upper": fields["probability"]} | fields
     try:
-        fields, ours = _questioned(path, archive, index, fields, terminal, discount, criterion, reward, target, avoid)
+        fields, ours = _questioned(path, archive, index, fields, terminal, *asked)
         lower, upper, gain = fields.pop("lower"), fields.pop("upper"), fields.pop("transition_reward", None)
         turned = bool(ours.get("optimistic", False)) if optimistic is None else optimistic
         found = RobustMDP.intervals(MDP(**fields), lower, upper, optimistic=turned)
@@ -157,14 +186,13 @@ def _index(archive: Archive, intervals: bool = False) -> UmbIndex:
     if index.format_version not in KNOWN_FORMATS:
         raise ValueError(f"it is of UMB format {index.format_version}; only format 1 is known")
     system: TransitionSystem = index.transition_system
-    kind = system.branch_probability_type
     for unfit, what in (
         (system.time != "discrete", f"its time is {system.time}, as in CTMC and Markov automata; an MDP has discrete time"),
         (system.num_players > 1, f"it is a game of {system.num_players} players"),
         (system.num_observations > 0, f"it is partially observed, with {system.num_observations} observations"),
         (
-            not intervals and kind is not None and isinstance(kind.type, IntervalType),
-            "its probabilities are intervals, for `read_interval_umb` of banach.mdp.umb",
+            not intervals and _of_intervals(index),
+            "its probabilities are intervals, for RobustMDP.from_umb",
         ),
     ):
         if unfit:
@@ -173,6 +201,11 @@ def _index(archive: Archive, intervals: bool = False) -> UmbIndex:
         if len(_annotations(index, group)) != len((index.annotations or {}).get(group, {})):
             raise ValueError(f"two of its {group} have the same name")
     return index
+
+
+def _of_intervals(index: UmbIndex) -> bool:
+    kind = index.transition_system.branch_probability_type
+    return kind is not None and isinstance(kind.type, IntervalType)
 
 
 def _structure(archive: Archive, index: UmbIndex) -> tuple[dict[str, Any], np.ndarray]:

@@ -10,7 +10,7 @@ import umbi.binary
 from banach.mdp import MDP, Discounted, FileFormatError, FiniteHorizon, ModelError, RobustMDP, instances, strategies
 from banach.mdp.ambiguity import L1, Interval
 from banach.mdp.instances.rows import from_lists
-from banach.mdp.umb import read_interval_umb
+from banach.mdp.umb import open_umb, read_interval_umb
 from banach.mdp.umb_archive import Archive
 from banach.mdp.umb_write import write_interval_umb
 from banach.solvers import check, solve
@@ -42,8 +42,8 @@ def interval_problems(draw):
 @given(problem=interval_problems())
 def test_a_problem_is_read_as_it_was_written(problem, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "x.umb"
-    write_interval_umb(problem, path)
-    again = read_interval_umb(path)
+    problem.to_umb(path)
+    again = RobustMDP.from_umb(path)
     assert again.fingerprint == problem.fingerprint
     assert again.optimistic == problem.optimistic
     if problem.problem.initial is not None:
@@ -140,8 +140,13 @@ def test_a_model_of_numbers_is_an_interval_model_that_leaves_nature_nothing():
 
 
 def test_an_mdp_refuses_intervals_and_says_who_reads_them():
-    with pytest.raises(FileFormatError, match=r"intervals, for `read_interval_umb` of banach\.mdp\.umb, which an MDP cannot"):
+    with pytest.raises(FileFormatError, match=r"intervals, for RobustMDP\.from_umb, which an MDP cannot"):
         MDP.from_umb(DATA / "die_intervals.umb", target="one")
+
+
+def test_a_file_is_opened_as_what_it_is():
+    assert isinstance(open_umb(DATA / "die_intervals.umb", 0.9, target="one"), RobustMDP)
+    assert isinstance(open_umb(DATA / "die.umb", 0.9, target="six"), MDP)
 
 
 def test_a_criterion_is_needed_and_must_be_one_for_robust_problems():
