@@ -142,10 +142,13 @@ def _piece(part):
 
 
 @_jit
-def _split_by_mass(pairs, piece, states, ptr, incoming, mass, weight, touched, blocks, window):
-    """Split blocks of pairs by their mass into a block of states: equal masses, or masses within a window, stay together."""
-    count = n_blocks = looks = 0
-    elements, first, last = states[0], states[3], states[4]
+def _split_by_mass(pairs, piece, states, ptr, incoming, mass, weight, touched, blocks, seen, least, most, window):
+    """Split blocks of pairs by their mass into a block of states: equal masses, or masses within a window, stay together.
+
+    A block whose masses all agree, which late in the refinement is nearly every one, is only read.
+    """
+    count = n_blocks = looks = n_torn = 0
+    elements, first, last, block = states[0], states[3], states[4], pairs[2]
     for i in range(first[piece], last[piece]):
         state = elements[i]
         looks += ptr[state + 1] - ptr[state]
@@ -154,11 +157,27 @@ def _split_by_mass(pairs, piece, states, ptr, incoming, mass, weight, touched, b
             if weight[pair] == 0:
                 touched[count] = pair
                 count += 1
-                if _mark(pairs, pair):
-                    blocks[n_blocks] = pairs[2][pair]
-                    n_blocks += 1
             weight[pair] += mass[entry]
+    for i in range(count):
+        b, here = block[touched[i]], weight[touched[i]]
+        if seen[b] == 0:
+            blocks[n_blocks], least[b], most[b] = b, here, here
+            n_blocks += 1
+        least[b], most[b] = min(least[b], here), max(most[b], here)
+        seen[b] += 1
     for i in range(n_blocks):
+        b = blocks[i]
+        floor = least[b] if seen[b] == pairs[4][b] - pairs[3][b] else 0
+        seen[b] = 0
+        if most[b] - floor > window:
+            seen[b] = -1
+            blocks[n_torn] = b
+            n_torn += 1
+    for i in range(count if n_torn else 0):
+        if seen[block[touched[i]]] < 0:
+            _mark(pairs, touched[i])
+    for i in range(n_torn):
+        seen[blocks[i]] = 0
         _split_block(pairs, blocks[i], weight, window)
     for i in range(count):
         weight[touched[i]] = 0
@@ -167,16 +186,13 @@ def _split_by_mass(pairs, piece, states, ptr, incoming, mass, weight, touched, b
 
 @_jit
 def _split_block(pairs, b, weight, window):
-    """Split block b of pairs, the marked of which have a positive weight."""
+    """Split block b of pairs, the marked of which have a positive weight, and not all weights agree."""
     elements, first, last, marked = pairs[0], pairs[3], pairs[4], pairs[8]
     begin, stop, end = first[b], first[b] + marked[b], last[b]
     marked[b] = 0
     least = most = weight[elements[begin]]
     for i in range(begin + 1, stop):
         least, most = min(least, weight[elements[i]]), max(most, weight[elements[i]])
-    floor = least if stop == end else 0
-    if most - floor <= window:
-        return
     if window == 0 and least == most:
         _detach(pairs, b, stop)
         return
@@ -291,6 +307,7 @@ def refine(states, pairs, pair_state, ptr, incoming, mass, window):
     """
     n_states, n_pairs = len(states[0]), len(pairs[0])
     weight, pair_list, block_list = np.zeros(n_pairs, np.int64), np.empty(n_pairs, np.int32), np.empty(n_pairs, np.int32)
+    seen, least, most = np.zeros(n_pairs, np.int32), np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
     own, sample, state_list = np.zeros(n_states, np.int32), np.empty(n_states, np.int32), np.empty(n_states, np.int32)
     state_blocks = np.empty(n_states, dtype=np.int32)
     count = np.zeros(n_states + n_pairs, dtype=np.int32)
@@ -298,7 +315,7 @@ def refine(states, pairs, pair_state, ptr, incoming, mass, window):
         count[state] += 1
     counter, n_counters, looks = pair_state.copy(), n_states, 0
     if window > 0 and states[10][0] == 1 and n_states > 0:
-        looks += _split_by_mass(pairs, 0, states, ptr, incoming, mass, weight, pair_list, block_list, window)
+        looks += _split_by_mass(pairs, 0, states, ptr, incoming, mass, weight, pair_list, block_list, seen, least, most, window)
     while pairs[10][2] > 0 or states[10][2] > 0:
         if pairs[10][2] > 0:
             piece, _ = _piece(pairs)
@@ -307,7 +324,11 @@ def refine(states, pairs, pair_state, ptr, incoming, mass, window):
             )
         else:
             piece, rest = _piece(states)
-            looks += _split_by_mass(pairs, piece, states, ptr, incoming, mass, weight, pair_list, block_list, window)
+            looks += _split_by_mass(
+                pairs, piece, states, ptr, incoming, mass, weight, pair_list, block_list, seen, least, most, window
+            )
             if window > 0 and rest >= 0:  # differences of masses within the window need not be within it
-                looks += _split_by_mass(pairs, rest, states, ptr, incoming, mass, weight, pair_list, block_list, window)
+                looks += _split_by_mass(
+                    pairs, rest, states, ptr, incoming, mass, weight, pair_list, block_list, seen, least, most, window
+                )
     return looks
