@@ -13,6 +13,7 @@ from banach.solvers import (
     CertificateRejected,
     GaussSeidel,
     ModifiedPolicyIteration,
+    PartialPolicyIteration,
     RobustPolicyIteration,
     ValueIteration,
     check,
@@ -79,9 +80,10 @@ def test_factors_that_are_the_rows_give_the_rectangular_problem(model, ambiguity
 @settings(deadline=None, max_examples=40)
 @given(problem=linear())
 def test_what_is_solved_is_proved_by_every_method(problem):
+    by_hand = (ValueIteration(), GaussSeidel(), ModifiedPolicyIteration(4), Anderson())
     answers = [
         solve(problem, method, eps=width(problem))
-        for method in (None, ValueIteration(), GaussSeidel(), ModifiedPolicyIteration(4), RobustPolicyIteration(), Anderson())
+        for method in (None, RobustPolicyIteration(), PartialPolicyIteration(), *by_hand)
     ]
     for answer in answers:
         assert check(problem, answer.certificate)

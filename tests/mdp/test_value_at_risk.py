@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from banach.mdp import ModelError, RobustMDP, instances
 from banach.mdp.ambiguity import ModelCVaR, ModelVaR, NestedVaR, Scenarios
-from banach.solvers import ModifiedPolicyIteration, RobustPolicyIteration, ValueIteration, check, solve
+from banach.solvers import (
+    ModifiedPolicyIteration,
+    PartialPolicyIteration,
+    RobustPolicyIteration,
+    ValueIteration,
+    check,
+    solve,
+)
 from banach.solvers.exact_ambiguity import exact_sigma
 from banach.solvers.filter_robust import enclosed_rows
 from hypothesis import given, settings
@@ -164,7 +171,7 @@ def test_problems_of_models_are_solved_and_proved(kind, level):
 def test_a_quantile_of_outcomes_is_solved_and_proved_by_every_method():
     problem = RobustMDP(instances.riverswim(), NestedVaR(0.35))
     model = problem.problem
-    for method in (RobustPolicyIteration(), ValueIteration(), ModifiedPolicyIteration(5)):
+    for method in (RobustPolicyIteration(), PartialPolicyIteration(), ValueIteration(), ModifiedPolicyIteration(5)):
         answer = solve(problem, method, eps=1e-7)
         assert check(problem, answer.certificate)
         worth = []
