@@ -4,7 +4,7 @@ from .deep_iwocs import DeepSearch, PessimisticPolicy, Round, deep_iwocs
 from .pendulum import Pendulum
 from .soft_learning import Agent, SoftLearning, anywhere, at
 from .task import Policy, Task, returns
-from .worst_parameters import CovarianceSearch, GridSearch, grid
+from .worst_parameters import CovarianceSearch, GridSearch, grid, mean_returns
 
 __all__ = [
     "Agent",
@@ -21,5 +21,6 @@ __all__ = [
     "at",
     "deep_iwocs",
     "grid",
+    "mean_returns",
     "returns",
 ]

@@ -47,9 +47,9 @@ class Policy(Protocol):
 
 
 @torch.no_grad()
-def returns(task: Task, policy: Policy, parameters_NP: Tensor, generator: torch.Generator) -> Tensor:
-    """Undiscounted returns of one episode for each row of parameters, (n,)."""
-    state = task.start(len(parameters_NP), generator)
+def returns(task: Task, policy: Policy, parameters_NP: Tensor, state_NS: Tensor) -> Tensor:
+    """Undiscounted returns, (n,), of one episode for each row of parameters, from first states (n, state_size)."""
+    state = state_NS
     total, running = torch.zeros(len(state)), torch.ones(len(state), dtype=torch.bool)
     before = None
     for _ in range(task.horizon):

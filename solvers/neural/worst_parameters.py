@@ -6,8 +6,8 @@ and moves to the weighted mean of the better half; C follows the steps that were
     m' = sum_i w_i x_i,   p_s' = (1-c_s) p_s + sqrt(c_s (2-c_s) mu) C^{-1/2} (m'-m)/s,   s' = s exp((c_s/d)(|p_s'|/E|N| - 1)),
     p_c' = (1-c_c) p_c + sqrt(c_c (2-c_c) mu) (m'-m)/s,      C' = (1-c_1-c_mu) C + c_1 p_c' p_c'^T + c_mu sum_i w_i y_i y_i^T.
 
-Candidates are cut to the box. The least of many noisy returns is biased downwards (the winner's curse), so the chosen
-parameters are judged again on fresh episodes.
+Candidates are cut to the box, and their episodes begin alike. The least of many noisy returns is biased downwards (the winner's
+curse), so the chosen parameters are judged again on fresh episodes.
 
 Hansen, The CMA Evolution Strategy: A Tutorial, 2016 (arXiv:1604.00772); Zouitine, Geist and Rachelson 2024 (arXiv:2410.06212).
 """
@@ -34,9 +34,10 @@ def grid(task: Task, points: int) -> Tensor:
 
 
 def mean_returns(task: Task, policy: Policy, parameters_NP: Tensor, episodes: int, generator: torch.Generator) -> Tensor:
-    """Mean undiscounted return of each row of parameters, (n,)."""
-    many = parameters_NP.repeat(episodes, 1)
-    return returns(task, policy, many, generator).reshape(episodes, -1).mean(dim=0)
+    """Mean undiscounted return of each row of parameters, (n,), over as many episodes, which begin alike for all rows."""
+    n = len(parameters_NP)
+    begin = task.start(episodes, generator).repeat_interleave(n, dim=0)
+    return returns(task, policy, parameters_NP.repeat(episodes, 1), begin).reshape(episodes, n).mean(dim=0)
 
 
 @dataclass(frozen=True)
