@@ -107,22 +107,18 @@ def _vertices(nominal: list[fmpq], matrix: np.ndarray, bound: np.ndarray) -> lis
 
 def _cut(vertices: list[list[fmpq]], tight: list[int], over: list[fmpq], n: int) -> list[tuple[list[fmpq], int]]:
     """Where edges cross the new inequality, with what both ends obey with equality."""
-    inside = [k for k, excess in enumerate(over) if excess < 0]
-    outside = [k for k, excess in enumerate(over) if excess > 0]
+    bits = np.array(tight, dtype=np.uint64 if max(tight, default=0) < 2**64 else object)
+    outside = np.flatnonzero(np.array([excess > 0 for excess in over], dtype=np.bool_))
     born = []
-    for k in inside:
-        for j in outside:
-            common = tight[k] & tight[j]
-            if common.bit_count() < n - 2 or _between(common, tight, k, j):
+    for k in (k for k, excess in enumerate(over) if excess < 0):
+        shared = bits[outside] & bits[k]
+        for place in np.flatnonzero(np.bitwise_count(shared) >= n - 2).tolist():
+            common, j = shared[place], int(outside[place])
+            if np.count_nonzero((bits & common) == common) > 2:  # a third vertex lies between
                 continue
             share = over[j] / (over[j] - over[k])
-            born.append(([share * a + (1 - share) * b for a, b in zip(vertices[k], vertices[j], strict=True)], common))
+            born.append(([share * a + (1 - share) * b for a, b in zip(vertices[k], vertices[j], strict=True)], int(common)))
     return born
-
-
-def _between(common: int, tight: list[int], k: int, j: int) -> bool:
-    """Whether a third vertex obeys with equality all that k and j both do."""
-    return any(bits & common == common for i, bits in enumerate(tight) if i not in (k, j))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -162,3 +162,10 @@ def test_polytopes_and_balls_do_not_mix():
     model = instances.forest()
     with pytest.raises(ModelError, match="more than one family"):
         RobustMDP(model, [Polytope(np.ones((1, 2)), np.array([2.0]))] * (model.n_pairs - 1) + [L1(0.1)])
+
+
+def test_a_row_with_more_inequalities_than_a_word_has_bits():
+    """Forty entries, each at least half of what it was: a simplex with forty corners, whatever the width of its bit sets."""
+    nominal = np.full(40, 1 / 40)
+    vertices = Polytope(-np.eye(40), -0.5 * nominal).entries(nominal)
+    np.testing.assert_allclose(np.sort(vertices.max(axis=1)), np.full(40, 0.5 + 0.5 / 40))
