@@ -8,6 +8,7 @@ from typing import Any
 
 from .cells import count, fastest, lead, number, of, seconds, table, times
 from .ours import NAME
+from .robust import BESIDE_STORM
 
 UPDATES = {("l1", "pairs"): 1000.0, ("l1", "transitions"): 100.0, ("kl", ""): 50.0, ("chi2", ""): 200.0}
 """Targets against the fastest general solver, by distance and by what rewards depend on."""
@@ -21,8 +22,9 @@ def sections(runs: Sequence[dict[str, Any]]) -> list[str]:
     """Headings and tables of what was measured; none where nothing was."""
     rows = [(run, row) for run in runs for row in run["rows"]]
     updates = [row for _, row in rows if row.get("kind") == "updates"]
-    raced = [(run, row) for run, row in rows if row.get("kind") == "robust" and row["spelling"].startswith("intervals")]
-    alone = [(run, row) for run, row in rows if row.get("kind") == "robust" and not row["spelling"].startswith("intervals")]
+    models = [(run, row) for run, row in rows if row.get("kind") == "robust"]
+    raced = [(run, row) for run, row in models if row["spelling"].partition(":")[0] in BESIDE_STORM]
+    alone = [(run, row) for run, row in models if row["spelling"].partition(":")[0] not in BESIDE_STORM]
     searches = [row for _, row in rows if row.get("kind") == "search"]
     published = [row for _, row in rows if row.get("kind") == "published"]
     parts = []
@@ -102,11 +104,11 @@ def _interval(run: dict[str, Any], row: dict[str, Any]) -> list[str]:
     found, verdict = lead(peer, ours), next((r for r in row.get("competitors", []) if r["name"] != NAME), None)
     missed = found is not None and found < INTERVALS and row["states"] >= _LARGE
     return [
-        row["spelling"].partition(":")[2], count(row.get("states")), count(row.get("transitions")),
+        row["spelling"], count(row.get("states")), count(row.get("transitions")),
         row.get("failure") or seconds(ours), "none" if peer is None else seconds(peer),
         times(found) + (f" (target {INTERVALS:.0f})" if missed else ""),
         "" if verdict is None else verdict["failure"] or verdict["verdict"], *_sweeps(run, row),
-        number(None if ours is None else ours["build_seconds"]), number(None if peer is None else peer["build_seconds"]),
+        number(row.get("build_seconds")), number(None if peer is None else peer["build_seconds"]),
     ]  # fmt: skip
 
 
