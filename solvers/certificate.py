@@ -33,7 +33,7 @@ class Certificate:
         shape (n_states,), or (horizon + 1, n_states) with one row for each stage; or (), from the initial distribution, for a
         constrained problem.
     policy: int32, action of each state among its own, -1 in terminal states; shape (n_states,) or (horizon, n_states). For a
-        constrained problem float64 (n_pairs,), weights of each state's actions.
+        constrained or s-rectangular problem float64, weights of each state's actions, (n_pairs,) or (horizon, n_pairs).
     model: the problem, or its fingerprint.
     witness: further vectors that the proof needs, by name.
     """

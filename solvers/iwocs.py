@@ -60,9 +60,9 @@ class WorstCaseSearch:
 
     status: OPTIMAL or STALLED. policy: int32 (n,), of the round with the best worst case.
     lower: the policy's worst case at the start, proved.
-    upper: at or above V*_U at the start, up to the rounding of the rows found. Where nature picks one of finitely many models for
-        good: with repaired=False, at or above the worst case of every deterministic policy; with repaired=True the value against
-        a nature who may mix the rows of these models, which bounds nothing from above and may lie below `lower`.
+    upper: at or above V*_U at the start, up to the rounding of the rows found. Where nature picks one of finitely many models
+        for good: with repaired=False, at or above the worst case of every deterministic policy; with repaired=True the value
+        against a nature who may mix the rows of these models, which bounds nothing from above and may lie below `lower`.
     models: rows (z,) of every model found, the first one included, in the layout of `problem`.
     rounds: one after the other.
     """
@@ -92,7 +92,8 @@ def iwocs(
         `WorstCaseSearch`; OPTIMAL says no more than its words.
     state: the start s_0. eps: > 0, gap at which to stop; the ordinary problems are solved to a quarter of it.
     method: how ordinary problems are solved, or None for a good one.
-    Raises SolveError for a problem that minimises, is optimistic or not discounted, NotConverged after max_rounds.
+    Raises SolveError for a problem that minimises, is optimistic, s-rectangular or not discounted, NotConverged after
+    max_rounds.
     """
     game = _Rectangular(_checked(nature), eps / 4) if isinstance(nature, RobustMDP) else _Static(nature, eps / 4)
     if not 0 <= state < game.problem.n_states:
@@ -120,6 +121,8 @@ def iwocs(
 def _checked(problem: RobustMDP) -> RobustMDP:
     if problem.criterion.minimize or problem.optimistic or not isinstance(problem.criterion, Discounted):
         raise SolveError("the search is for discounted maximisation against a hostile nature; take problem.negated(), or solve")
+    if problem.rectangularity == "s":
+        raise SolveError("the search is for rows that nature picks apart from each other; use solve for SRectangular sets")
     if problem.transition_reward is not None:
         raise SolveError("the search knows rewards of pairs only; average transition_reward into them, or use solve")
     return problem

@@ -30,7 +30,8 @@ class Solution:
     """A certified answer.
 
     value: centre of the bracket, shape (n_states,) or (horizon + 1, n_states); the gain of each state for average reward.
-    policy: action of each state among its own, int32; its own value lies in the bracket too.
+    policy: action of each state among its own, int32; or weights of each state's actions, float64 (n_pairs,), where the best
+        policy may have to randomise (constrained and s-rectangular problems). Its own value lies in the bracket too.
     certificate: the bracket and its proof.
     trace: method, reason, sweeps, seconds.
     """

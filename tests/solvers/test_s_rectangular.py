@@ -15,8 +15,10 @@ from banach.solvers import (
     ModifiedPolicyIteration,
     PartialPolicyIteration,
     RobustPolicyIteration,
+    SolveError,
     ValueIteration,
     check,
+    iwocs,
     solve,
 )
 from hypothesis import assume, given, settings
@@ -353,6 +355,11 @@ def test_a_certificate_survives_its_file(tmp_path):
 def test_what_does_not_fit_is_refused(build, words):
     with pytest.raises(ModelError, match=words):
         build(instances.make("forest:states=3,discount=0.9"))
+
+
+def test_the_search_for_worst_cases_is_for_rows_apart():
+    with pytest.raises(SolveError, match="use solve for SRectangular sets"):
+        iwocs(forest(), 0)
 
 
 def test_total_variation_is_half_of_l1():
