@@ -22,7 +22,16 @@ from banach.mdp.ambiguity import (
     Wasserstein,
 )
 from banach.mdp.instances.rows import from_lists
-from banach.solvers import CertificateRejected, NotConverged, RelativeValueIteration, SolveError, ValueIteration, check, solve
+from banach.solvers import (
+    Certificate,
+    CertificateRejected,
+    NotConverged,
+    RelativeValueIteration,
+    SolveError,
+    ValueIteration,
+    check,
+    solve,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,16 +188,32 @@ def test_what_is_not_offered_is_refused():
         solve(RobustMDP(model, L1(0.1)), ValueIteration())
 
 
-def test_rows_that_sum_to_a_little_less_are_weights():
-    """The sums are off by 1e-10, and a bias of 1e4 would make 1e-6 of that if rows were not weights."""
+@pytest.mark.parametrize("sum_of_rows", [1 - 1e-10, 1 + 1e-10])
+def test_rows_that_sum_to_a_little_less_or_more_are_weights(sum_of_rows):
+    """Biases of millions would make a thousandth of the excess if rows were not weights; the proof holds all the same."""
     model = instances.riverswim().replace(criterion=AverageReward())
-    light = model.replace(probability=model.probability * (1 - 1e-10))
-    problem = RobustMDP(light, Contamination(0.1, support="all"))
-    answer = solve(problem, eps=1e-3)
-    assert check(problem, answer.certificate)
-    exact = solve(RobustMDP(model, Contamination(0.1, support="all")), eps=1e-6).value[0]
-    assert answer.certificate.lower[0] <= exact + 1e-6
-    assert exact - 1e-6 <= answer.certificate.upper[0]
+    model = model.replace(reward=1e3 * model.reward)
+    light = RobustMDP(model.replace(probability=model.probability * sum_of_rows), Contamination(0.1, support="all"))
+    answer = solve(light, eps=1e-1)
+    assert check(light, answer.certificate)
+    exact = solve(RobustMDP(model, Contamination(0.1, support="all")), eps=1e-3).certificate
+    assert answer.certificate.lower[0] <= exact.upper[0]
+    assert exact.lower[0] <= answer.certificate.upper[0]
+
+
+@pytest.mark.parametrize("bias", [-1e6, 1e6])
+def test_a_constant_bias_proves_a_gain_of_the_reward_and_no_more(bias):
+    """One state whose row sums to 1 - 1e-10: taken as it stands, a bias of a million would move the gain by 1e-4."""
+    model = from_lists([[(2.0, {0: 1.0})]], AverageReward())
+    problem = RobustMDP(model.replace(probability=model.probability * (1 - 1e-10)), L1(0.1))
+    flat, zero = np.full(1, bias), np.zeros(1, dtype=np.int32)
+    for low, high, holds in ((2.0, 2.0, True), (2.00005, 3.0, False), (1.0, 1.99995, False)):
+        claim = Certificate(np.full(1, low), np.full(1, high), zero, problem, {"lower_bias": flat, "upper_bias": flat.copy()})
+        if holds:
+            assert check(problem, claim)
+            continue
+        with pytest.raises(CertificateRejected, match="does not hold"):
+            check(problem, claim)
 
 
 def test_what_is_spoilt_is_refused_with_its_place():
