@@ -16,9 +16,11 @@ from .divergence import Divergence
 from .errors import BatchError, ClipRangeError, ObjectiveWarning, SpecError
 from .evaluation import Evaluation
 from .implicit_policy import ImplicitNegative, SuccessWeighted
+from .internal import BottomUp, LayerPolicy, entropy_flow, internal_log_policy
 from .likelihood_displacement import likelihood_displacement
 from .log_ratio import GapFilter, LogRatioRegression, Tempered
 from .mask import AcceptedOnly, AdvantageFilter, DynamicSampling, OverlongFilter
+from .modes import LeaveOneOutModes, ModeCost, best_mode, cost_of_pass, without_tags
 from .objective import ObjectiveSpec, as_loss, evaluate
 from .outcome import Outcome, Overlong
 from .pair_batch import PairBatch, Sequences, SingleBatch
@@ -32,7 +34,23 @@ from .ratio import Ratio, TruncatedImportance
 from .rounds import RoundDiscount, downsampled
 from .shaping import EarlyCalls, RewardedCalls, first_calls
 from .surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
-from .systems import SYSTEMS, System, aspo, capo, dapo_direct, eapo, lite_ppo, loop, nft, risk_po, risk_po_released, system, t_ppo
+from .systems import (
+    SYSTEMS,
+    System,
+    apo,
+    aspo,
+    bupo,
+    capo,
+    dapo_direct,
+    eapo,
+    lite_ppo,
+    loop,
+    nft,
+    risk_po,
+    risk_po_released,
+    system,
+    t_ppo,
+)
 from .windows import FreshTokens, Windows, speed_limit
 from .workspace import Workspace
 
@@ -46,6 +64,7 @@ __all__ = [
     "AdvantageFilter",
     "Aggregation",
     "BatchError",
+    "BottomUp",
     "ClipRangeError",
     "ClippedRatio",
     "ClippedWeight",
@@ -61,9 +80,12 @@ __all__ = [
     "GroupAdvantage",
     "ImplicitNegative",
     "ImportanceWeighted",
+    "LayerPolicy",
+    "LeaveOneOutModes",
     "Likelihood",
     "LogRatioRegression",
     "MixedRisk",
+    "ModeCost",
     "Moments",
     "Objective",
     "ObjectiveSpec",
@@ -92,17 +114,23 @@ __all__ = [
     "ValueLoss",
     "Windows",
     "Workspace",
+    "apo",
     "as_loss",
     "as_preference_loss",
     "aspo",
+    "best_mode",
     "bundled",
+    "bupo",
     "capo",
+    "cost_of_pass",
     "dapo_direct",
     "downsampled",
     "eapo",
+    "entropy_flow",
     "evaluate",
     "evaluate_preference",
     "first_calls",
+    "internal_log_policy",
     "likelihood_displacement",
     "lite_ppo",
     "loop",
@@ -119,4 +147,5 @@ __all__ = [
     "speed_limit",
     "system",
     "t_ppo",
+    "without_tags",
 ]

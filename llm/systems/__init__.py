@@ -1,6 +1,8 @@
 """Published systems of policy optimization for language models: what each adds to the core, and what is known of it."""
 
+from .apo import apo
 from .aspo import aspo
+from .bupo import bupo
 from .capo import capo
 from .dapo_direct import dapo_direct
 from .eapo import eapo
@@ -15,7 +17,9 @@ __all__ = [
     "SYSTEMS",
     "Reduction",
     "System",
+    "apo",
     "aspo",
+    "bupo",
     "capo",
     "dapo_direct",
     "eapo",

@@ -13,7 +13,7 @@ Melo, Abate and Gal 2025, arXiv 2510.00819.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
@@ -69,8 +69,8 @@ def capo(
     )
 
 
-_OPEN = {"curvature": float("inf"), "shift": float("inf")}
-_COARSE = {"curvature": 0.3, "shift": 0.05}
+_OPEN: dict[str, Any] = {"curvature": float("inf"), "shift": float("inf")}
+_COARSE: dict[str, Any] = {"curvature": 0.3, "shift": 0.05}
 
 register(
     Objective(

@@ -102,20 +102,20 @@ def report_states(problem: TokenProblem, window: int | None = None) -> np.ndarra
 def _research(problem: TokenProblem, states: np.ndarray, spec: ObjectiveSpec, trajectories: int, seed: int) -> dict[str, float]:
     from ..testbeds.rollout import draw
 
-    rng, states = np.random.default_rng(seed), torch.tensor(states)
-    logits = torch.zeros(int(states.max()) + 1, problem.vocabulary_size, dtype=torch.float64)
+    rng, state = np.random.default_rng(seed), torch.tensor(states)
+    logits = torch.zeros(int(state.max()) + 1, problem.vocabulary_size, dtype=torch.float64)
     logits[:, 2:] = -6.0
     logits.requires_grad_()
     optimiser, groups = torch.optim.Adam([logits], lr=0.03), np.repeat(np.arange(4), 8)
     for _ in range(trajectories // 32):
-        table = logits[states].log_softmax(-1)
+        table = logits[state].log_softmax(-1)
         prompts = np.repeat(rng.choice(problem.n_prompts, 4, p=problem.prompt_probability), 8)
         sequences = draw(problem, table, prompts, rng)
         planned = downsampled(plan(spec, round_batch(problem, sequences, groups, table, table)), 8, rng)
         optimiser.zero_grad()
         planned.evaluate().loss.backward()
         optimiser.step()
-    final = logits[states].detach().numpy()
+    final = logits[state].detach().numpy()
     return {"success": token_policy.expected_reward(problem, final), "turns": token_policy.expected_length(problem, final)}
 
 

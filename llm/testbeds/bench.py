@@ -57,12 +57,13 @@ def digit_run(
     spec: ObjectiveSpec | SpecAt,
     tokens: int = 12_000,
     dress: Dress | None = None,
+    head: Callable[[Step], Any] | None = None,
     **settings: Any,
 ) -> Callable[[int], Mapping[str, float]]:
     """A run of `compare`: train on DigitChain with this objective; settings are those of `Recipe`."""
 
     def run(seed: int) -> Mapping[str, float]:
-        return train(digits(), policies(seed), spec, Recipe(tokens=tokens, **settings), seed, dress)
+        return train(digits(), policies(seed), spec, Recipe(tokens=tokens, **settings), seed, dress, head=head)
 
     return run
 

@@ -95,6 +95,8 @@ class TransformerPolicy(nn.Module):
     layers, width, heads: of the trunk. seed: of the initial weights; no global generator is touched.
     """
 
+    context: Tensor
+
     def __init__(self, problem: TokenProblem, layers: int = 2, width: int = 32, heads: int = 2, seed: int = 0) -> None:
         super().__init__()
         self.register_buffer("context", torch.from_numpy(contexts(problem)))

@@ -90,12 +90,14 @@ def train(
     dress: Dress | None = None,
     log: Callable[[Step, float], None] | None = None,
     replan: Callable[[Step, Plan], Plan] | None = None,
+    head: Callable[[Step], Policy] | None = None,
 ) -> dict[str, float]:
     """Train until the budget of tokens is spent, and return `measures` of the policy, `area` (mean reward over the run) and
     `gradient tail` (99 % quantile of the gradient norms over their median, steps without a gradient left out).
 
     dress: more fields of each batch. log: called before each step's update with the
     expected reward. replan: changes a step's plan.
+    head: the policy whose log-probabilities learn, where it is not the one that samples.
     """
     rng, optimiser = np.random.default_rng(seed), recipe.make_optimiser(policy)
     spent, number, area, norms = 0, 0, [], []
@@ -110,7 +112,7 @@ def train(
         area.append(token_policy.expected_reward(problem, old_NV.double().numpy()))
         if log is not None:
             log(step, area[-1])
-        norms += update(step, spec if isinstance(spec, ObjectiveSpec) else spec(step), recipe, optimiser, dress, replan)
+        norms += update(step, spec if isinstance(spec, ObjectiveSpec) else spec(step), recipe, optimiser, dress, replan, head)
         spent += int(problem.length[sequences].sum())
         number += 1
     with torch.no_grad():
@@ -127,11 +129,16 @@ def update(
     optimiser: torch.optim.Optimizer,
     dress: Dress | None = None,
     replan: Callable[[Step, Plan], Plan] | None = None,
+    head: Callable[[Step], Policy] | None = None,
 ) -> list[float]:
     """The optimiser steps of one batch; returns the gradients' norms."""
-    problem = step.problem
+    problem, actor, old_NV = step.problem, step.policy, step.old_NV
+    if head is not None:
+        actor = head(step)
+        with torch.no_grad():
+            old_NV = actor.log_policy()
     more = {} if dress is None else dict(dress(step))
-    planned = plan(spec, batch_of(problem, step.sequences, step.groups, step.old_NV, step.old_NV, **more))
+    planned = plan(spec, batch_of(problem, step.sequences, step.groups, old_NV, old_NV, **more))
     if replan is not None:
         planned = replan(step, planned)
     n_rows, norms = len(step.sequences), []
@@ -139,7 +146,7 @@ def update(
         order = step.rng.permutation(n_rows) if recipe.minibatches > 1 else np.arange(n_rows)
         for rows in np.array_split(order, recipe.minibatches):
             nodes, inverse = np.unique(problem.node[step.sequences[rows]], return_inverse=True)
-            table = step.policy.log_policy(torch.from_numpy(np.maximum(nodes, 0).astype(np.int64)))
+            table = actor.log_policy(torch.from_numpy(np.maximum(nodes, 0).astype(np.int64)))
             token = torch.from_numpy(np.maximum(problem.token[step.sequences[rows]], 0).astype(np.int64))
             fresh = table[torch.from_numpy(inverse.reshape(token.shape)), token]
             found = planned.select(torch.from_numpy(rows)).evaluate(fresh)

@@ -56,8 +56,8 @@ def random_batch(seed=0, groups=2, size=3, horizon=4, drift=0.3, rewards=BINARY,
         bundle_B=torch.tensor(np.concatenate([rng.permutation(size) for _ in range(groups)]) * 3),
         first_call_B=torch.tensor(rng.integers(-1, horizon + 1, B)),
         rounds_left_B=torch.tensor(rng.integers(0, 4, B)),
-        mode_B=torch.tensor(rng.integers(-1, 3, B)),
-        forced_B=torch.tensor(rng.random(B) < 0.7),
+        mode_B=torch.tensor(np.where(np.arange(B) % size == 0, 0, rng.integers(-1, 3, B))),
+        forced_B=torch.tensor((rng.random(B) < 0.7) | (np.arange(B) % size == 0)),
     )
 
 

@@ -9,6 +9,7 @@ from banach.llm.bundles import MixedRisk
 from banach.llm.curvature import CurvatureFilter
 from banach.llm.implicit_policy import ImplicitNegative, SuccessWeighted
 from banach.llm.log_ratio import GapFilter, LogRatioRegression, Tempered
+from banach.llm.modes import LeaveOneOutModes, ModeCost
 from banach.llm.rounds import RoundDiscount
 from banach.llm.shaping import EarlyCalls
 from banach.llm.systems.t_ppo import FinishedReward
@@ -122,7 +123,42 @@ def discounted(witness, part, i, reward):
     return reward * part.discount ** int(witness.batch.rounds_left_B[i])
 
 
-ADVANTAGES = {EarlyCalls: early, MixedRisk: paid_in_bundles, SuccessWeighted: by_success, Tempered: tempered}
+def charged_factor(witness, part, i, left_out=()):
+    """What other modes are paid in the group of i, forced rollouts but some counted."""
+    batch, mates = witness.batch, witness.members[witness.group[i]]
+    forced = [j for j in mates if bool(batch.forced_B[j]) and int(batch.mode_B[j]) >= 0 and j not in left_out]
+    right = {j: float(witness.uncharged[j] >= part.threshold) for j in forced}
+    instant = [right[j] for j in forced if int(batch.mode_B[j]) == 0]
+    rate = sum(instant) / len(instant) if instant else 0.0
+    if part.gate and rate <= part.tau:
+        return 1.0
+    p = {"all-forced": sum(right.values()) / max(len(right), 1), "instant": rate}.get(part.source, part.source)
+    return 1 - p**part.alpha
+
+
+def charged(witness, part, i, reward):
+    witness.uncharged = {j: float(witness.batch.reward_B[j]) for j in witness.rows}
+    mode = int(witness.batch.mode_B[i])
+    return 0.0 if mode < 0 else reward * (charged_factor(witness, part, i) if mode > 0 else 1.0)
+
+
+def left_out(witness, part, i):
+    witness.uncharged = witness.total
+    factor = charged_factor(witness, part.cost, i, (i,))
+    paid = {}
+    for j in witness.members[witness.group[i]]:
+        mode = int(witness.batch.mode_B[j])
+        paid[j] = 0.0 if mode < 0 else witness.total[j] * (factor if mode > 0 else 1.0)
+    return paid[i] - math.fsum(paid.values()) / len(paid)
+
+
+ADVANTAGES = {
+    LeaveOneOutModes: left_out,
+    EarlyCalls: early,
+    MixedRisk: paid_in_bundles,
+    SuccessWeighted: by_success,
+    Tempered: tempered,
+}
 FILTERS = {CurvatureFilter: small_shift, FreshTokens: fresh_and_far_from_the_cut, GapFilter: wide_enough}
-REWARDS = {FinishedReward: paid_when_finished, RoundDiscount: discounted}
+REWARDS = {ModeCost: charged, FinishedReward: paid_when_finished, RoundDiscount: discounted}
 SURROGATES = {ImplicitNegative: implied, LogRatioRegression: half_square}

@@ -150,6 +150,20 @@ def test_no_advantage_is_positive_and_a_constant_changes_the_clipped_loss_alone(
     assert evaluate(lifted, batch).loss != evaluate(spec, batch).loss
 
 
+@given(seed=seeds, weight=WEIGHTS)
+@few
+def test_the_advantage_of_a_bundle_is_the_weight_of_its_score(seed, weight):
+    out = outcome(random_batch(seed, groups=3, size=4, rewards=(0.0, 0.5, 1.0)))
+    bundle = out.batch.bundle_B.numpy()
+    total = {b: out.reward_B.numpy()[bundle == b].sum() for b in set(bundle.tolist())}
+    scores = np.array(list(total.values()))
+    law = np.full(len(scores), 1 / len(scores))
+    expected = advantages_at(scores, law, 0.3, 0.7, weight)
+    found = MixedRisk(0.3, 0.7, weight)(out)[:, 0].numpy()
+    for b, A in zip(total, expected, strict=True):
+        assert found[bundle == b] == pytest.approx(A)
+
+
 def test_a_constant_leaves_the_exact_gradient_and_opens_the_other_side_of_the_clip():
     p, values = np.array([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 2.0])
     A = advantages_at(values, p, 0.2, 0.8, 0.5)

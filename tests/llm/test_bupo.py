@@ -1,0 +1,257 @@
+"""BuPO: products of experts, locality, a first phase without fixed point, ratios, entropies, switching."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.catalogue import objective
+from banach.llm.errors import SpecError
+from banach.llm.internal import (
+    BottomUp,
+    LayerPolicy,
+    entropy,
+    entropy_flow,
+    internal_log_policy,
+    last_exploring_layer,
+)
+from banach.llm.objective import evaluate
+from banach.llm.plan import plan
+from banach.llm.surrogate import ImportanceWeighted
+from banach.llm.systems.bupo import bupo, with_head
+from banach.llm.testbeds import Recipe, TransformerPolicy, batch_of, draw, train
+from banach.mdp.instances_token import digit_chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+few = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 10**6)
+PROBLEM = digit_chain(1, 2, scratchpad=False)
+
+
+def drawn(seed, layers=3, width=4, size=5):
+    rng = np.random.default_rng(seed)
+    streams = [torch.tensor(rng.normal(size=(2, width)))]
+    writes = []
+    for _ in range(layers):
+        writes.append(tuple(torch.tensor(rng.normal(size=(2, width))) for _ in range(2)))
+        streams.append(streams[-1] + sum(writes[-1]))
+    return streams, writes, torch.tensor(rng.normal(size=(size, width)))
+
+
+def normalised(log_weights):
+    return log_weights - log_weights.logsumexp(-1, keepdim=True)
+
+
+@given(seed=seeds)
+@few
+def test_the_final_policy_is_a_product_of_experts(seed):
+    streams, writes, U = drawn(seed)
+    final = internal_log_policy(streams[-1], U)
+    later = internal_log_policy(sum(sum(w) for w in writes[1:]), U)
+    assert torch.allclose(final, normalised(internal_log_policy(streams[1], U) + later))
+    modules = [internal_log_policy(x, U) for pair in writes for x in pair]
+    assert torch.allclose(final, normalised(internal_log_policy(streams[0], U) + sum(modules)))
+    gain = torch.rand(4, dtype=torch.float64)
+
+    def norm(x):
+        return x / x.square().mean(-1, keepdim=True).sqrt() * gain
+
+    scale = gain / streams[-1].square().mean(-1, keepdim=True).sqrt()
+    scaled = [internal_log_policy(scale * x, U) for x in (streams[0], *(x for pair in writes for x in pair))]
+    assert torch.allclose(internal_log_policy(streams[-1], U, norm), normalised(sum(scaled)))
+
+
+def a_batch(policy, head, seed=0, group=6, **more):
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        final, own = policy.log_policy(), head.log_policy()
+    prompts = np.repeat(np.arange(PROBLEM.n_prompts), group)
+    sequences = draw(PROBLEM, final, prompts, rng)
+    groups = np.repeat(np.arange(PROBLEM.n_prompts), group)
+    return batch_of(PROBLEM, sequences, groups, head.log_policy(), own, **more)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_layers_above_get_exactly_no_gradient_and_those_below_get_some(layer):
+    policy = TransformerPolicy(PROBLEM, layers=3, width=8, seed=1)
+    loss = evaluate(bupo(), a_batch(policy, LayerPolicy(policy, layer), seed=3)).loss
+    loss.backward()
+    for k, block in enumerate(policy.blocks):
+        sizes = [0.0 if p.grad is None else float(p.grad.abs().max()) for p in block.parameters()]
+        assert (max(sizes) == 0) == (k > layer)
+    assert policy.unembedding.weight.grad.abs().max() > 0
+    assert policy.embedding.weight.grad.abs().max() > 0
+    assert policy.final_norm.gain.grad is None
+
+
+def test_a_tied_unembedding_reaches_the_embeddings_too():
+    table = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    stream = table[torch.tensor([0])] + 0.1
+    logp = internal_log_policy(stream, table)[0, 1]
+    [whole] = torch.autograd.grad(logp, table)
+    through_reading = torch.autograd.grad(internal_log_policy(stream.detach(), table)[0, 1], table)[0]
+    assert (whole - through_reading)[0].abs().max() > 0.1
+    assert not (whole - through_reading)[1:].any()
+
+
+def test_the_last_layer_read_through_the_final_norm_is_grpo():
+    policy = TransformerPolicy(PROBLEM, layers=2, width=8, seed=2)
+    inner = LayerPolicy(policy, 1, normed=True)
+    one, two = (evaluate(bupo(dual=None), a_batch(policy, head, seed=5)) for head in (inner, policy))
+    assert torch.allclose(one.loss, two.loss)
+    slopes = [torch.autograd.grad(x.loss, policy.embedding.weight)[0] for x in (one, two)]
+    assert torch.allclose(*slopes, atol=1e-7)
+    raw = evaluate(bupo(), a_batch(policy, LayerPolicy(policy, 1), seed=5))
+    assert not torch.allclose(raw.weight_BT, one.weight_BT) or not torch.allclose(raw.loss, one.loss + 1)
+
+
+def bandit(seed, size=4):
+    rng = np.random.default_rng(seed)
+    pi = torch.tensor(rng.dirichlet(np.ones(size)))
+    A = torch.tensor(rng.normal(size=size))
+    return pi, A - pi @ A, torch.tensor(rng.normal(size=size))
+
+
+def population_gradient(z, pi, A, denominator):
+    """E_{a ~ pi} of the library's ratio surrogate at its first step, by the layer's logits."""
+    leaf = z.clone().requires_grad_()
+    inner = leaf.log_softmax(-1)
+    old = inner.detach() if denominator == "self" else pi.log()
+    value = ImportanceWeighted().value((inner - old).exp(), inner, A)
+    return torch.autograd.grad((pi * value).sum(), leaf)[0]
+
+
+@given(seed=seeds)
+@few
+def test_the_first_step_is_the_same_whatever_the_layer_s_policy(seed):
+    pi, A, z = bandit(seed)
+    assert torch.allclose(population_gradient(z, pi, A, "self"), pi * A)
+    assert torch.allclose(population_gradient(pi.log(), pi, A, "self"), pi * A)  # GRPO's, by the final logits
+    shifted = population_gradient(z, pi, A + 1.0, "self") - pi * (A + 1.0)
+    inner = z.softmax(-1)
+    assert torch.allclose(shifted, -inner)  # not centred: -E_pi[A] times pi^l, against pi for the final head
+
+
+def test_with_the_sampler_held_fixed_the_layer_runs_into_a_corner():
+    pi, A, z = bandit(3)
+    steps = [z]
+    for _ in range(400):
+        steps.append(steps[-1] + 0.5 * population_gradient(steps[-1], pi, A, "self"))
+    assert torch.allclose(steps[-1] - z, 400 * 0.5 * pi * A)
+    assert steps[-1].softmax(-1).argmax() == (pi * A).argmax()
+    assert steps[-1].softmax(-1).max() > 0.99
+
+
+@given(seed=seeds)
+@few
+def test_it_is_no_policy_gradient_of_the_layer_unless_the_ratio_is_to_the_behaviour(seed):
+    pi, A, z = bandit(seed)
+    leaf = z.clone().requires_grad_()
+    [true] = torch.autograd.grad(leaf.softmax(-1) @ A, leaf)
+    assert torch.allclose(population_gradient(z, pi, A, "behaviour"), true)
+    assert (population_gradient(z, pi, A, "self") - true).abs().max() > 1e-6
+    assert torch.allclose(population_gradient(pi.log(), pi, A, "behaviour"), population_gradient(pi.log(), pi, A, "self"))
+
+
+def test_both_denominators_are_a_choice_of_old_log_probabilities():
+    policy = TransformerPolicy(PROBLEM, layers=2, width=8, seed=2)
+    batch = a_batch(policy, policy, seed=1)
+    inner = a_batch(policy, LayerPolicy(policy, 0), seed=1)
+    own = with_head(batch, inner.logp_BT, inner.logp_old_BT)
+    assert torch.equal(own.logp_old_BT, inner.logp_old_BT)
+    behaviour = with_head(batch, inner.logp_BT, inner.logp_old_BT, "behaviour")
+    assert torch.equal(behaviour.logp_old_BT, batch.logp_old_BT)
+    assert torch.equal(behaviour.logp_BT, inner.logp_BT)
+
+
+@given(seed=seeds, scale=st.floats(1.1, 5))
+@few
+def test_entropies_lie_between_zero_and_log_v_ignore_constants_and_fall_as_the_stream_grows(seed, scale):
+    streams, _, U = drawn(seed)
+    plain = entropy(internal_log_policy(streams[1], U))
+    assert (plain >= 0).all()
+    assert (plain <= math.log(5) + 1e-12).all()
+    logits = streams[1] @ U.T
+    assert torch.allclose(entropy((logits + 7.0).log_softmax(-1)), plain)
+    assert (entropy(internal_log_policy(scale * streams[1], U)) < plain).all()
+    assert torch.allclose(
+        entropy(internal_log_policy(streams[1], U, temperature=scale)), entropy((logits / scale).log_softmax(-1))
+    )
+    assert entropy(torch.zeros(1, 8).log_softmax(-1)).item() == pytest.approx(math.log(8))
+
+
+def test_a_flow_tells_growth_from_convergence():
+    U = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    start = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    streams = [start * 2**k for k in range(4)]  # the same word, ever louder
+    writes = [(torch.zeros_like(start), streams[k + 1] - streams[k]) for k in range(3)]
+
+    def norm(x):
+        return x / x.square().mean(-1, keepdim=True).sqrt()
+
+    flow = entropy_flow(streams, writes, U, norm)
+    assert list(flow.stream) == sorted(flow.stream, reverse=True)
+    assert flow.normed == pytest.approx([flow.normed[0]] * 4)
+    assert flow.size == pytest.approx([flow.size[0] * 2**k for k in range(4)])
+    assert len(flow.attention) == len(flow.mlp) == len(flow.before_mlp) == 3
+    assert flow.attention == pytest.approx([math.log(6)] * 3)
+    expected = [k for k in range(3) if flow.mlp[k] > flow.before_mlp[k]]
+    assert last_exploring_layer(flow) == max(expected, default=0)
+
+
+def test_the_head_and_its_old_log_probabilities_switch_together():
+    policy = TransformerPolicy(PROBLEM, layers=2, width=8, seed=4)
+    schedule = BottomUp(0, 3)
+    heads = [schedule.head(policy, number) for number in range(5)]
+    assert [isinstance(head, LayerPolicy) for head in heads] == [True] * 3 + [False] * 2
+    assert heads[3] is policy
+    for head in (heads[0], heads[3]):
+        batch = a_batch(policy, head)
+        ratio = bupo().ratio(torch.where(batch.mask_BT, batch.logp_BT, 0.0), batch).ratio_BT
+        assert (ratio - 1).abs().max() < 1e-6
+    mixed = with_head(a_batch(policy, policy), a_batch(policy, heads[0]).logp_BT, a_batch(policy, policy).logp_old_BT)
+    ratio = bupo().ratio(torch.where(mixed.mask_BT, mixed.logp_BT, 0.0), mixed).ratio_BT
+    assert (ratio - 1).abs().max() > 1e-3
+
+
+def test_no_first_phase_is_grpo_bit_for_bit():
+    found = []
+    for head in (None, lambda step: BottomUp(0, 0).head(step.policy, step.number)):
+        policy = TransformerPolicy(PROBLEM, layers=2, width=8, seed=5)
+        train(PROBLEM, policy, bupo(), Recipe(tokens=200, prompts=2, group=4), 0, head=head)
+        found.append(policy.log_policy())
+    assert torch.equal(*found)
+    spec = objective("grpo", beta=0.0, dual=10.0, aggregation=bupo().aggregation)
+    batch = a_batch(policy, policy)
+    assert torch.equal(plan(spec, batch).evaluate().weight_BT, plan(bupo(), batch).evaluate().weight_BT)
+
+
+@pytest.mark.parametrize("left_out", [True, False])
+def test_decay_moves_later_layers_unless_the_optimiser_leaves_them_out(left_out):
+    policy = TransformerPolicy(PROBLEM, layers=3, width=8, seed=6)
+    head = LayerPolicy(policy, 0)
+    optimiser = torch.optim.AdamW(head.parameters() if left_out else policy.parameters(), lr=0.01, weight_decay=0.1)
+    before = [p.detach().clone() for p in policy.blocks[2].parameters()]
+    for p in policy.parameters():  # as a framework that fills gradients with zeros does
+        p.grad = torch.zeros_like(p)
+    evaluate(bupo(), a_batch(policy, head)).loss.backward()
+    optimiser.step()
+    moved = any(not torch.equal(a, b) for a, b in zip(before, policy.blocks[2].parameters(), strict=True))
+    assert moved != left_out
+    assert any(p is policy.unembedding.weight for p in head.parameters())
+    assert not any(p is policy.final_norm.gain for p in head.parameters())
+    assert any(p is policy.final_norm.gain for p in LayerPolicy(policy, 0, normed=True).parameters())
+
+
+def test_settings_that_are_none_are_refused():
+    policy = TransformerPolicy(PROBLEM, layers=2, width=8)
+    for layer in (-1, 2):
+        with pytest.raises(SpecError, match=rf"layer={layer}; the model has layers 0 to 1"):
+            LayerPolicy(policy, layer)
+    with pytest.raises(SpecError, match="switch=-1"):
+        BottomUp(0, -1)
+    with pytest.raises(SpecError, match="temperature=0"):
+        internal_log_policy(torch.zeros(1, 2), torch.zeros(3, 2), temperature=0.0)
+    assert isinstance(policy, nn.Module)
