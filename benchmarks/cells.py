@@ -20,9 +20,9 @@ def fastest(row: dict[str, Any], ours: str, verdicts: Sequence[str]) -> dict[str
     return min(peers, key=lambda r: r["median_seconds"], default=None)
 
 
-def lead(peer: dict[str, Any] | None, ours: dict[str, Any] | None) -> float | None:
+def lead(peer: dict[str, Any] | None, ours: dict[str, Any] | None, clock: str = "median_seconds") -> float | None:
     """How many times as long as ours the peer takes."""
-    return None if peer is None or ours is None else peer["median_seconds"] / ours["median_seconds"]
+    return None if peer is None or ours is None else peer[clock] / ours[clock]
 
 
 def seconds(record: dict[str, Any] | None) -> str:

@@ -43,9 +43,9 @@ def sections(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 _UPDATES = """## Robust: one state's s-rectangular update
 
-Microseconds an update, five actions, one thread. Ours: a sweep of the operator over all states, and `proved` a sweep that
-encloses every value, rounding included; general solvers solve the same states one by one, warm, from arrays or with a program
-compiled once. Rewards of pairs leave one value vector for all actions, whose order one sort finds; rewards of transitions do
+Processor microseconds an update, five actions, one thread. Ours: sweeps of the operator over all states, and `proved` sweeps
+that enclose every value, rounding included; general solvers solve the same states one by one, warm, from arrays or with a
+program compiled once. Rewards of pairs leave one value vector for all actions, whose order one sort finds; rewards of transitions do
 not. Growth: our time over that of the row before, in units of the growth of n log n. Targets: how many times as fast.
 """
 _UPDATE_COLUMNS = "update|ours|proved|fastest general solver|ratio|target|growth"
@@ -80,7 +80,7 @@ def _update(row: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
     ours, proved, peer = of(row, NAME), of(row, f"{NAME}:proved"), fastest(row, NAME, _CORRECT)
     distance, _, rewards = row["spelling"].partition(":")
     target = UPDATES.get((distance, rewards.partition("rewards=")[2]), UPDATES.get((distance, "")))
-    found = lead(peer, ours)
+    found = lead(peer, ours, "median_processor")
     verdict = "" if target is None else f"{target:.0f}" + ("" if found is None or found >= target else " missed")
     return [
         row["spelling"], _micro(ours), _micro(proved), "none" if peer is None else f"{peer['name']} {_micro(peer)}",
@@ -96,7 +96,7 @@ def _growth(row: dict[str, Any], before: dict[str, Any] | None) -> str:
     n, m = row["successors"], before["successors"]
     if now is None or then is None or n <= m:
         return ""
-    return f"{now['median_seconds'] / then['median_seconds'] / (n * math.log(n) / (m * math.log(m))):.2f}"
+    return f"{now['median_processor'] / then['median_processor'] / (n * math.log(n) / (m * math.log(m))):.2f}"
 
 
 def _interval(run: dict[str, Any], row: dict[str, Any]) -> list[str]:
@@ -146,4 +146,4 @@ def _lines(row: dict[str, Any]) -> list[list[str]]:
 
 
 def _micro(record: dict[str, Any] | None) -> str:
-    return "" if record is None else f"{1e6 * record['median_seconds']:.3g}"
+    return "" if record is None else f"{1e6 * record['median_processor']:.3g}"
