@@ -59,9 +59,9 @@ def coarsest_bisimulation(
     """
     _require(model, actions, within)
     mass = masses(model, rational)
-    window = round(within * mass.per_one)
+    window = math.floor(within * mass.per_one)
     states = kernels.partition_of(_first_states(model, labels))
-    pairs = kernels.partition_of(_first_pairs(model, actions, mass.units, within))
+    pairs = kernels.partition_of(_first_pairs(model, actions, mass.units, within, window))
     ptr, incoming, weight = kernels.transposed(model.n_states, model.row_ptr, model.successor, mass.units)
     refine: Any = kernels.refine
     refine(states, pairs, model.pair_state, ptr, incoming, weight, window)
@@ -94,8 +94,8 @@ def _first_states(model: MDP, labels: Iterable[str] | None) -> np.ndarray:
     return classes
 
 
-def _first_pairs(model: MDP, actions: str, units: np.ndarray, within: float) -> np.ndarray:
-    """Classes by name, reward and, unless it may vary, row sum."""
+def _first_pairs(model: MDP, actions: str, units: np.ndarray, within: float, window: int) -> np.ndarray:
+    """Classes by name, reward and, unless masses may vary by a whole unit, row sum."""
     if actions == "name":
         numbers_of = {name: i for i, name in enumerate(dict.fromkeys(model.action_names or ()))}
         names = np.array([numbers_of[name] for name in model.action_names or ()], dtype=np.int64)
@@ -104,9 +104,9 @@ def _first_pairs(model: MDP, actions: str, units: np.ndarray, within: float) -> 
     else:
         names = np.zeros(model.n_pairs, dtype=np.int64)
     classes = first_occurrence(names)
-    if within > 0:
-        return _refined(classes, _windows(model.reward, classes, within))
-    return _refined(_refined(classes, _bits(model.reward)), kernels.row_units(model.row_ptr, units))
+    pays = _windows(model.reward, classes, within) if within > 0 else _bits(model.reward)
+    classes = _refined(classes, pays)
+    return classes if window > 0 else _refined(classes, kernels.row_units(model.row_ptr, units))
 
 
 def _bits(numbers_: np.ndarray) -> np.ndarray:
