@@ -45,8 +45,9 @@ _UPDATES = """## Robust: one state's s-rectangular update
 
 Processor microseconds an update, five actions, one thread. Ours: sweeps of the operator over all states, and `proved` sweeps
 that enclose every value, rounding included; general solvers solve the same states one by one, warm, from arrays or with a
-program compiled once. Rewards of pairs leave one value vector for all actions, whose order one sort finds; rewards of transitions do
-not. Growth: our time over that of the row before, in units of the growth of n log n. Targets: how many times as fast.
+program compiled once. Rewards of pairs leave one value vector for all actions, whose order one sort finds; rewards of
+transitions do not. Growth: our time over that of the row before, in units of the growth of n log n. Targets: how many times
+as fast.
 """
 _UPDATE_COLUMNS = "update|ours|proved|fastest general solver|ratio|target|growth"
 _INTERVALS = f"""## Robust: interval models
