@@ -15,6 +15,7 @@ where that cannot tell.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -56,8 +57,7 @@ def check_laws(problem: MDP | OutcomeMDP, certificate: LawCertificate) -> Verdic
 def _shapes(model: OutcomeMDP, certificate: LawCertificate) -> None:
     n, horizon, lattice = model.n_states, model.horizon, certificate.lattice
     shape = (n, lattice.points) if horizon is None else (horizon + 1, n, lattice.points)
-    if Fraction(lattice.spacing) <= 0 or lattice.points < 2:
-        raise CertificateRejected(f"the lattice has spacing {lattice.spacing} and {lattice.points} points")
+    require_lattice(lattice)
     ends = [Fraction(lattice.spacing) * (lattice.first + i) for i in (0, lattice.points - 1)]
     low, high = model.returns_within()
     if not ends[0] <= low <= high <= ends[1]:
@@ -75,6 +75,17 @@ def _shapes(model: OutcomeMDP, certificate: LawCertificate) -> None:
         raise CertificateRejected(f"the policy has shape {policy.shape}, {policy.dtype}; it must be {expected}, integers")
     if (np.where(model.problem.terminal, policy != -1, (policy < 0) | (policy >= count))).any():
         raise CertificateRejected("the policy names an action that a state does not have")
+
+
+def require_lattice(lattice: Lattice) -> None:
+    """Raise CertificateRejected where the points of a lattice are not floats, in order."""
+    spacing = float(lattice.spacing)
+    if not (math.isfinite(spacing) and math.frexp(spacing)[0] == 0.5) or lattice.points < 2:
+        raise CertificateRejected(
+            f"the lattice has spacing {lattice.spacing} and {lattice.points} points; no power of two, or too few"
+        )
+    if abs(lattice.first) + lattice.points > 2**53:
+        raise CertificateRejected(f"the lattice begins {lattice.first} spacings from zero; its points are no floats")
 
 
 class _Ledger:

@@ -25,6 +25,7 @@ import numpy as np
 from ..mdp.model import MDP
 from ..mdp.outcome import OutcomeMDP, as_outcomes
 from .check import Verdict
+from .distributional_check import require_lattice
 from .errors import CertificateRejected
 from .stock_lattice import StockCertificate, held
 
@@ -55,6 +56,7 @@ def check_stock(problem: MDP | OutcomeMDP, certificate: StockCertificate) -> Ver
 
 
 def _shapes(model: OutcomeMDP, proof: StockCertificate) -> None:
+    require_lattice(proof.lattice)
     stages = 1 if model.horizon is None else model.horizon + 1
     points = proof.lattice.points
     shape = (stages, model.n_states, points + 2)
@@ -71,8 +73,6 @@ def _shapes(model: OutcomeMDP, proof: StockCertificate) -> None:
     tails = proof.tails
     if tails.shape != (stages, 2) or (tails < 0).any() or (tails >= points).any() or (tails[:, 0] > tails[:, 1]).any():
         raise CertificateRejected("the tails do not begin at lattice points in order")
-    if not proof.lattice.spacing > 0:
-        raise CertificateRejected(f"the lattice has spacing {proof.lattice.spacing}")
 
 
 def _tails(model: OutcomeMDP, proof: StockCertificate) -> None:

@@ -31,12 +31,14 @@ from banach.mdp.law_functional import (
     wang,
 )
 from banach.mdp.law_projection import categorical, quantile_projection, round_down, round_up
+from banach.mdp.tail_risk import mixed_value_at_risk, quantile, tail_integral
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.stats import wasserstein_distance
 
 LEVELS = st.sampled_from([Fraction(1, 100), Fraction(1, 10), Fraction(1, 4), Fraction(1, 2), Fraction(9, 10), Fraction(1)])
+HALF = Fraction(1, 2)
 FAST = settings(deadline=None, max_examples=60)
 
 
@@ -72,6 +74,17 @@ def test_cvar_is_its_dual_program_and_the_best_rockafellar_uryasev_number(law, l
     value = CVaR(level)(law)
     assert float(value) == pytest.approx(tail_by_program(law, level) / float(level), abs=1e-9)
     assert value == max(b - law.expect(lambda x, b=b: max(b - x, 0)) / level for b in law.atoms.tolist())
+
+
+@FAST
+@given(laws(), LEVELS)
+def test_quantiles_and_tails_are_those_of_rewards_in_training(law, level):
+    values, chances, tau = law.atoms.astype(float), law.weights.astype(float), float(level)
+    assert float(law.quantile(level)) == quantile(values, chances, tau)
+    assert float(law.tail(level)) == pytest.approx(tail_integral(values, chances, tau), abs=1e-12)
+    if level > Fraction(1, 5):
+        mixed = MixedVaR(Fraction(1, 5), level, HALF)(law)
+        assert float(mixed) == pytest.approx(mixed_value_at_risk(values, chances, 0.2, tau, 0.5), abs=1e-12)
 
 
 @FAST

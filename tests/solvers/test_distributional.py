@@ -182,6 +182,8 @@ def test_what_proves_nothing_is_rejected():
         ({"policy": np.array([0.0])}, "integers"),
         ({"lattice": Lattice(lattice.first + 1, lattice.spacing, lattice.points)}, "does not hold"),
         ({"lattice": Lattice(lattice.first, -1.0, lattice.points)}, "spacing"),
+        ({"lattice": Lattice(lattice.first, 0.75, lattice.points)}, "no power of two"),
+        ({"lattice": Lattice(2**60, lattice.spacing, lattice.points)}, "no floats"),
     ):
         with pytest.raises(CertificateRejected, match=match):
             check_laws(model, dataclasses.replace(certificate, **change))
