@@ -3,9 +3,11 @@
 from .constrained import ConstrainedMDP
 from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from .errors import BanachError, FileFormatError, ModelError
+from .law import Law
 from .linear_robust import LinearRobustMDP
 from .model import MDP
 from .operator import Operator
+from .outcome import OutcomeMDP
 from .preference import PreferenceGame, PreferenceOracle
 from .quotient import Partition, Quotient, quotient
 from .robust import RobustMDP
@@ -22,9 +24,11 @@ __all__ = [
     "Discounted",
     "FileFormatError",
     "FiniteHorizon",
+    "Law",
     "LinearRobustMDP",
     "ModelError",
     "Operator",
+    "OutcomeMDP",
     "Partition",
     "PreferenceGame",
     "PreferenceOracle",

@@ -56,7 +56,7 @@ def stability(model: MDP, partition: Partition, rational: bool = False) -> Stabi
 
     rational: of the fractions that the probabilities are read as, see `coarsest_bisimulation`, not of the floats. Raises
     CertificateRejected, naming a state, where states of a class differ in being terminal, in terminal value, or in the classes
-    of pairs that they offer.
+    of pairs that they offer; SolveError where rational finds no fractions.
     """
     _require_alike(model, partition)
     first = np.unique(partition.pairs, return_index=True)[1][partition.pairs]

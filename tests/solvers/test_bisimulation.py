@@ -222,6 +222,19 @@ def test_probabilities_too_small_for_the_grid_are_compared_as_fractions():
     assert stability(model, partition).probability == pytest.approx(2 * tiny)
 
 
+@pytest.mark.parametrize(("parts", "differ"), [([2.0**-64, 2.0**-64], False), ([2.0**-64, 2.0**-65], True), ([2.0**-62], True)])
+def test_what_is_finer_than_the_grid_is_still_compared_exactly(parts, differ):
+    """Two loops that leak: one with probability 2^-63, the other in these parts."""
+    sizes = [2, 1 + len(parts), 1]
+    model = MDP(
+        np.arange(4), np.concatenate(([0], np.cumsum(sizes))), np.array([0, 2, 1, *[2] * len(parts), 2]),
+        np.array([1.0, 2.0**-63, 1.0, *parts, 1.0]), np.array([0.0, 0.0, 1.0]), Discounted(0.5),
+    )  # fmt: skip
+    found = stability(model, Partition(np.array([0, 0, 1]), np.array([0, 0, 1])))
+    assert (found.probability > 0) == differ
+    assert abs(Fraction(2.0**-63) - sum(map(Fraction, parts))) <= Fraction(found.probability) <= Fraction(1, 2**61)
+
+
 @pytest.mark.parametrize(("actions", "problems"), ANY)
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
