@@ -141,6 +141,16 @@ def test_every_token_is_fresh_once_and_every_finished_answer_is_learnt_from_once
     assert windows.clock == clock
 
 
+def test_the_last_fresh_tokens_before_a_cut_are_left_out_and_no_others():
+    batch = batch_of_values(np.zeros((2, 4)), np.ones(2), [True, False])
+    fresh = torch.tensor([[False, True, True, True], [True] * 4])
+    out = outcome(rebuilt(batch, fresh_BT=fresh))
+    for dropped in (0, 1, 2):
+        kept = FreshTokens(dropped)(out, out.token_reward_BT)
+        assert kept[0].tolist() == [False, True, dropped < 2, dropped < 1]
+        assert kept[1].all()
+
+
 def test_prefix_tokens_have_no_gradient_and_the_first_ratio_on_fresh_ones_is_one():
     batch = random_batch(4)
     batch = rebuilt(batch, logp_BT=torch.where(batch.fresh_BT, batch.logp_old_BT, batch.logp_old_BT - 0.7))
