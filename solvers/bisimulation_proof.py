@@ -183,7 +183,7 @@ def _row_distances(first, row_ptr, target, high, low, n_classes, unit):
             for e in range(row_ptr[row], row_ptr[row + 1]):
                 c = target[e]
                 if gap[c] != 0 or gap_low[c] != 0:
-                    distance[pair] += (abs(gap[c]) + (1 if gap_low[c] > 0 else 0)) * unit
+                    distance[pair] += (abs(gap[c]) + (1 if gap[c] >= 0 and gap_low[c] > 0 else 0)) * unit
                     terms += 1
                 gap[c] = gap_low[c] = 0
         if terms > 0:

@@ -232,7 +232,7 @@ def test_what_is_finer_than_the_grid_is_still_compared_exactly(parts, differ):
     )  # fmt: skip
     found = stability(model, Partition(np.array([0, 0, 1]), np.array([0, 0, 1])))
     assert (found.probability > 0) == differ
-    assert abs(Fraction(2.0**-63) - sum(map(Fraction, parts))) <= Fraction(found.probability) <= Fraction(1, 2**61)
+    assert abs(Fraction(2.0**-63) - sum(map(Fraction, parts))) <= Fraction(found.probability) <= Fraction(1, 2**60)
 
 
 @pytest.mark.parametrize(("actions", "problems"), ANY)
