@@ -22,7 +22,7 @@ from .families import BY_NAME_ONLY, FAMILIES, Row
 from .storage import write_json
 
 _HERE = Path(__file__).parent
-_TIMEOUT = {"large": 900.0, "robust_large": 900.0, "intervals": 600.0}
+_TIMEOUT = {"large": 900.0, "robust_large": 900.0, "intervals": 600.0, "published": 600.0, "robust_updates": 300.0}
 _USUAL_TIMEOUT = 180.0
 
 
