@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from banach.mdp import ModelError, RobustMDP, instances
 from banach.mdp.ambiguity import ModelCVaR, ModelVaR, NestedVaR, Scenarios
+from banach.mdp.ambiguity.exact_sum import share_sign
 from banach.solvers import (
     ModifiedPolicyIteration,
     PartialPolicyIteration,
@@ -216,3 +217,12 @@ def test_the_checkers_filter_encloses_the_exact_rows(level, seed, optimistic):
             exact = Fraction(float(model.reward[k])) + side * exact
             assert Fraction(low[k]) <= exact <= Fraction(high[k])
             assert high[k] - low[k] <= 1e-9 or not isinstance(problem.set_of(k), ModelCVaR)
+
+
+@settings(deadline=None, max_examples=300)
+@given(level=st.floats(0.01, 0.99), rest=st.floats(0.01, 1), steps=st.integers(-2, 2))
+def test_the_sign_of_a_share_is_exact_within_a_unit_of_the_last_place(level, rest, steps):
+    weight = np.array([level * rest / (1 - level), rest])
+    weight[0] += steps * np.spacing(weight[0])
+    exact = Fraction(weight[0]) - Fraction(level) * sum(fractions(weight))
+    assert share_sign(np.array([0]), 1, weight, level) == (exact > 0) - (exact < 0)
