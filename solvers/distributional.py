@@ -142,12 +142,13 @@ def return_laws(problem: MDP | OutcomeMDP, policy: np.ndarray, atoms: int = 1000
 
 
 def _backward(operator: LatticeOperator, actions: np.ndarray, up: bool) -> np.ndarray:
-    stages = [operator.last(up)]
-    for policy in actions[::-1]:
-        out = stages[-1].copy()
-        operator.apply(policy, stages[-1], out, up)
-        stages.append(out)
-    return np.stack(stages[::-1])
+    last, terminal = operator.last(up), operator.model.problem.terminal
+    stages = np.empty((len(actions) + 1, *last.shape))
+    stages[-1] = last
+    for stage in range(len(actions) - 1, -1, -1):
+        stages[stage, terminal] = last[terminal]
+        operator.apply(actions[stage], stages[stage + 1], stages[stage], up)
+    return stages
 
 
 def _forever(operator: LatticeOperator, actions: np.ndarray, up: bool, enough: int) -> tuple[np.ndarray, int]:
