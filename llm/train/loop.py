@@ -18,7 +18,6 @@ import torch
 
 from ...mdp.storage import atomic_file
 from ..environments.catalogue import task
-from ..environments.reward import Failure
 from ..objective import ObjectiveSpec
 from ..policy.reference import Reference
 from ..rollout.score import score
@@ -27,7 +26,7 @@ from .diagnosis import diagnose
 from .evaluation import Accuracy, evaluate_policy
 from .experience import collect, demonstrations
 from .memory import estimate_memory
-from .metrics import append_metrics, cut_metrics, read_metrics
+from .metrics import append_failures, append_metrics, cut_metrics, read_metrics
 from .parallel import Processes
 from .preference import refreshed, update_pairs
 from .run import Run, needs_reference, new_run
@@ -85,7 +84,7 @@ def step(run: Run, folder: Path) -> dict[str, Any]:
     if run.reference is not None and run.reference.decay == 0:
         run.reference.follow(run.policy)
     experience = collect(run)
-    _write_failures(folder, run.step, experience.failures)
+    append_failures(folder, run.step + 1, experience.failures)
     numbers = experience.numbers | update(run, experience)
     if run.reference is not None and run.reference.decay > 0:
         run.reference.follow(run.policy)
@@ -154,11 +153,3 @@ def _measured(run: Run) -> dict[str, Any]:
     found = held_out(run)
     low, high = found.interval
     return {"held_out": found.share, "held_out_low": low, "held_out_high": high}
-
-
-def _write_failures(folder: Path, number: int, failures: tuple[Failure, ...]) -> None:
-    if failures:
-        with (folder / "failures.jsonl").open("a", encoding="utf-8") as file:
-            for failure in failures:
-                line = {"step": number + 1, "sample": failure.sample, "part": failure.part, "fault": failure.fault}
-                file.write(json.dumps(line | {"problem": failure.problem.index, "text": failure.text}) + "\n")

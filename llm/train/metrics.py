@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...mdp.storage import atomic_file
+from ..environments.reward import Failure
 
-FILE = "metrics.jsonl"
+FILE, FAILURES = "metrics.jsonl", "failures.jsonl"
 
 
 def append_metrics(folder: Path, step: int, numbers: dict[str, Any]) -> None:
@@ -24,19 +26,32 @@ def append_metrics(folder: Path, step: int, numbers: dict[str, Any]) -> None:
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's folder in order; one that was cut off while it was written is left out."""
-    path, lines = Path(folder) / FILE, []
-    if not path.exists():
-        return []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    return _lines(Path(folder) / FILE)
+
+
+def append_failures(folder: Path, step: int, failures: Sequence[Failure]) -> None:
+    """Write the answers of a step whose reward failed, a line each, with their text."""
+    if failures:
+        with (folder / FAILURES).open("a", encoding="utf-8") as file:
+            for failure in failures:
+                line = {"step": step, "sample": failure.sample, "part": failure.part, "fault": failure.fault}
+                file.write(json.dumps(line | {"problem": failure.problem.index, "text": failure.text}) + "\n")
+
+
+def cut_metrics(folder: Path, step: int) -> None:
+    """Forget the lines after a step, those of failures too."""
+    for path in (folder / FILE, folder / FAILURES):
+        kept = [line for line in _lines(path) if line["step"] <= step]
+        if path.exists():
+            with atomic_file(path) as temporary:
+                Path(temporary).write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
             break
     return lines
-
-
-def cut_metrics(folder: Path, step: int) -> None:
-    """Forget the lines after a step."""
-    kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    with atomic_file(folder / FILE) as temporary:
-        Path(temporary).write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

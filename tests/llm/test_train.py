@@ -1,11 +1,12 @@
 """The loop's gradient is that of the large batch, whatever it is cut into, and every objective trains."""
 
+import json
 import math
 
 import pytest
 import torch
 from banach.llm.catalogue import OBJECTIVES
-from banach.llm.environments import Component, Reward
+from banach.llm.environments import Component, DigitChain, Failure, Reward
 from banach.llm.plan import plan
 from banach.llm.preference_catalogue import PREFERENCES
 from banach.llm.rollout import score
@@ -13,6 +14,7 @@ from banach.llm.surrogate import PolicyGradient
 from banach.llm.train import Settings, TrainError, estimate_memory, open_policy, read_metrics, train
 from banach.llm.train.experience import collect, rescored
 from banach.llm.train.loop import step
+from banach.llm.train.metrics import append_failures, append_metrics, cut_metrics
 from banach.llm.train.preference import matched, refreshed, update_pairs, wins
 from banach.llm.train.update import accumulate, alive, update
 from hypothesis import given, settings
@@ -287,6 +289,18 @@ def test_an_objective_that_reads_what_answers_do_not_have_is_refused():
     run.spec = ObjectiveSpec("mine", Given(), PolicyGradient())
     with pytest.raises(TrainError, match="mine reads advantage_BT"):
         collect(run)
+
+
+def test_lines_after_a_step_are_forgotten(tmp_path):
+    failure = Failure(3, "score", "returned nan", DigitChain().problem(5), "an answer")
+    for number in (1, 2, 3):
+        append_metrics(tmp_path, number, {"loss": 0.5 * number, "gradient_norm": float("nan")})
+        append_failures(tmp_path, number, [failure])
+    cut_metrics(tmp_path, 2)
+    assert read_metrics(tmp_path) == [{"step": i, "loss": 0.5 * i, "gradient_norm": None} for i in (1, 2)]
+    lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    told = {"sample": 3, "part": "score", "fault": "returned nan", "problem": 5, "text": "an answer"}
+    assert lines == [{"step": i, **told} for i in (1, 2)]
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
