@@ -123,7 +123,6 @@ class WindowedRun:
             objective("ppo", value_clip=None, trace=0.95) if naive else (t_ppo(value_clip=None) if spec is None else spec)
         )
         self.running: list[tuple[int, int]] = []  # sequence, tokens written of it
-        self.old = np.zeros(problem.token.shape[1:])
         self.logs: dict[int, np.ndarray] = {}
         self.clock, self.policy_set, self.value_set = 0, 0, 0
 
