@@ -323,6 +323,8 @@ def _decision(problem: MDP, decision: np.ndarray, shared: bool) -> np.ndarray:
 
 
 def _require_sets(sets: tuple[AmbiguitySet, ...], n_pairs: int, one_each: bool) -> None:
+    if not sets:
+        raise ModelError(f"the list of ambiguity sets is empty, for {n_pairs} state-action pairs; give one set for all")
     for k, one in enumerate(sets):
         if not isinstance(one, AmbiguitySet):
             raise ModelError(f"ambiguity {k} is {one!r}; give an ambiguity set, such as L1(0.1)")

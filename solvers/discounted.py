@@ -13,7 +13,7 @@ from .answer import Answer
 from .bracket import inductive_bracket
 from .errors import NotConverged, SolveError
 from .inexact_policy_iteration import InexactPolicyIteration
-from .method import Method
+from .method import Method, model_of
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .rational import MAX_STATES, RationalPolicyIteration
 from .robust_policy_iteration import RobustPolicyIteration
@@ -46,6 +46,7 @@ def _answer(problem: MDP, method: Any, reason: str, eps: float, start: np.ndarra
     if _size(problem) > _LARGEST * (1 - operator.modulus) > 0:
         raise SolveError(f"rewards of {_size(problem):.3g} over 1 - discount may exceed the largest float; scale them down")
     if isinstance(method, RationalPolicyIteration):
+        model_of(operator, method)  # refuses what is no table
         return Answer(*method.prove(problem, start, eps, watch), method, reason)
     if operator.modulus >= 1:
         raise NotConverged(f"the discount times the largest row sum is {operator.modulus!r}, which is no contraction")

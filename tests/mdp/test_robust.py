@@ -176,6 +176,7 @@ def forest():
     ("build", "words"),
     [
         (lambda: RobustMDP(forest(), [L1(0.1)]), "1 ambiguity sets for 6"),
+        (lambda: RobustMDP(forest(), []), "list of ambiguity sets is empty"),
         (lambda: RobustMDP(forest(), 0.1), "give an ambiguity set"),
         (lambda: RobustMDP(forest(), [L1(0.1), CVaR(0.5)] * 3), "more than one family"),
         (lambda: RobustMDP(forest(), [L1(0.1), L1(0.1, support="all")] * 3), "family or support"),

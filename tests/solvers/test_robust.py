@@ -13,6 +13,7 @@ from banach.solvers import (
     PartialPolicyIteration,
     PolicyIteration,
     RankOne,
+    RationalPolicyIteration,
     RobustPolicyIteration,
     SolveError,
     ValueIteration,
@@ -275,7 +276,7 @@ def test_a_rejected_step_costs_sweeps_and_no_more():
 
 def test_methods_that_need_an_affine_policy_say_so():
     problem = RobustMDP(instances.make("forest"), L1(0.1))
-    for method in (PolicyIteration(), RankOne()):
+    for method in (PolicyIteration(), RankOne(), RationalPolicyIteration()):
         with pytest.raises((SolveError, ValueError), match=r"affine|table|rows"):
             solve(problem, method)
     for method in (RobustPolicyIteration(), PartialPolicyIteration()):
