@@ -34,6 +34,7 @@ from .preference_iterations import iterate
 from .preference_optimum import population_optimum
 from .preference_result import Existence, PreferenceOptimum
 from .prioritized import PrioritizedSweeping
+from .projected_laws import Categorical, ProjectedLaws, Quantiles, projected_evaluation
 from .rank_one import RankOne
 from .rational import RationalPolicyIteration, exact_policies, exact_value
 from .regularised_nash import RegularisedNash, duality_gap, regularised_nash
@@ -65,6 +66,7 @@ __all__ = [
     "BlackwellOptimum",
     "Built",
     "CVaRBracket",
+    "Categorical",
     "Certificate",
     "CertificateRejected",
     "EndComponentIteration",
@@ -91,6 +93,8 @@ __all__ = [
     "PolicyIteration",
     "PreferenceOptimum",
     "PrioritizedSweeping",
+    "ProjectedLaws",
+    "Quantiles",
     "RankOne",
     "RationalPolicyIteration",
     "RegularisedNash",
@@ -149,6 +153,7 @@ __all__ = [
     "policy_chain",
     "policy_metric",
     "population_optimum",
+    "projected_evaluation",
     "reduced",
     "regularised_nash",
     "regularised_optimum",

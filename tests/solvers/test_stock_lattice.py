@@ -167,6 +167,15 @@ def test_what_makes_no_sense_is_refused(ask, error, match):
         ask()
 
 
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
+def test_the_best_stock_may_lie_between_lattice_points(level):
+    problem = from_lists([[(1 / 3, {1: 1.0})], 0.0, [(1.0, {2: 1.0})]], Discounted(0.5))
+    found = cvar_bracket(problem, level, points=64)
+    assert 1 / 3 not in found.stock.certificate.lattice.grid
+    assert found.lower < 1 / 3 < found.upper + 1e-12
+    assert found.upper - found.lower < 0.1
+
+
 def test_a_terminal_state_is_worth_its_value_whatever_the_level():
     problem = from_lists([[(0.0, {1: 1.0})], 3.0], Discounted(0.5))
     found = cvar_bracket(problem, 0.3, state=1, points=64)
