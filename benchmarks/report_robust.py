@@ -73,7 +73,7 @@ the search of the paper ends. Value and policy iteration prove all states.
 _SEARCH_COLUMNS = "problem|pairs|rounds|search|known rows|published|value iteration|policy iteration"
 _PUBLISHED = """## Robust: published timings
 
-Printed in the papers named, on the hardware named, beside ours on this machine, one thread.
+Printed in the papers named, on the hardware named, beside ours on this machine, processor seconds of one thread.
 """
 
 
