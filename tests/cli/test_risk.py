@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from banach.cli.main import main
 from banach.mdp import MDP, FiniteHorizon, instances
@@ -46,6 +47,9 @@ def test_the_document_holds_the_same_interval_as_the_library(banach):
     assert facts["policy"]["stock"] == -found.at
     assert facts["risk_neutral"]["lower"] <= facts["cvar"]["upper"]
     assert sum(facts["sampled"]["counts"]) == 200
+    low, high = model.returns_within()
+    again = found.stock.returns(0, -found.at, 200, np.random.default_rng(0), eps=1e-3 * (high - low))
+    assert facts["sampled"]["mean"] == again.mean()
     assert facts["proof"]["holds"]
     assert json.loads(banach(*words)[1])["sampled"] == facts["sampled"]  # equal seeds, equal samples
 
