@@ -141,6 +141,17 @@ def test_every_token_is_fresh_once_and_every_finished_answer_is_learnt_from_once
     assert windows.clock == clock
 
 
+def test_the_critic_learns_from_finished_answers_alone_stale_tokens_included():
+    batch = batch_of_values(np.full((2, 3), 0.3), np.ones(2), [True, False])
+    stale = rebuilt(batch, fresh_BT=torch.zeros(2, 3, dtype=torch.bool))
+    found = evaluate(t_ppo(value_clip=None), stale)
+    assert not found.weight_value_BT[0].any()
+    assert found.weight_value_BT[1].tolist() == pytest.approx([0.7 / 3] * 3)
+    assert not found.weight_BT.any()
+    everyone = evaluate(objective("ppo", value_clip=None), stale).weight_value_BT
+    assert everyone[0].all()
+
+
 def test_the_last_fresh_tokens_before_a_cut_are_left_out_and_no_others():
     batch = batch_of_values(np.zeros((2, 4)), np.ones(2), [True, False])
     fresh = torch.tensor([[False, True, True, True], [True] * 4])
