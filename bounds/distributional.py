@@ -280,7 +280,7 @@ UTILITY_ERROR = _bound(
     partial(_functional, functional=TARGET, weight={}), "Kantorovich and Rubinstein 1958",
 )  # fmt: skip
 ENTROPIC_GAP = _bound(
-    "entropic risk below the mean", r"E X + \tfrac1b \log E e^{-bX}", b * D**2 / 8, {b: "risk", D: "range of the law"},
+    "entropic risk below the mean", r"E X + \frac{1}{b} \log E e^{-bX}", b * D**2 / 8, {b: "risk", D: "range of the law"},
     _entropic,
     "Hoeffding 1963, lemma",
 )  # fmt: skip
@@ -290,13 +290,13 @@ TRUNCATION = _bound(
     assumes="a discounted problem whose terminal states are worth nothing",
 )  # fmt: skip
 LAW_WIDTH = _bound(
-    "lower and upper laws close with the lattice", r"\bar W_1(\underline\eta, \overline\eta)",
+    "lower and upper laws close with the lattice", r"\bar W_1(\eta_{-}, \eta_{+})",
     sympy.Rational(201, 100) * h / (1 - g),
-    _G | {h: "spacing of the lattice"}, _law_width, "derived here",
+    _G | {h: "spacing of the lattice"}, _law_width, "Mueller and Stoyan 2002 for the order; derived here",
 )  # fmt: skip
 STOCK_WIDTH = _bound(
-    "brackets over stocks close with the lattice", r"\|\overline w - \underline w\|_\infty",
-    h * (g / (2 * (1 - g)) + sympy.Rational(1, 200)), _G | {h: "spacing of the stocks"}, _stock_width, "derived here",
+    "brackets over stocks close with the lattice", r"\|w_{+} - w_{-}\|_\infty",
+    h * (g / (2 * (1 - g)) + sympy.Rational(1, 200)), _G | {h: "spacing of the stocks"}, _stock_width, "Baeuerle and Ott 2011 for the problem; derived here",
     assumes="a discounted problem with a discount above zero, f(x) = min(x, 0)",
 )  # fmt: skip
 
@@ -308,7 +308,7 @@ CATALOGUE = (
 
 QUANTILE_EXPANDS = _bound(
     "the quantile projection does not expand W1", r"W_1(\Pi\nu, \Pi\mu)", x, {x: "W_1 of the laws"}, _quantile_expands,
-    "folklore of quantile dynamic programming", family="false",
+    "false: folklore of quantile dynamic programming, see Rowland et al. 2018", family="false",
 )  # fmt: skip
 
 FALSEHOODS = (QUANTILE_EXPANDS,)
