@@ -296,7 +296,8 @@ LAW_WIDTH = _bound(
 )  # fmt: skip
 STOCK_WIDTH = _bound(
     "brackets over stocks close with the lattice", r"\|w_{+} - w_{-}\|_\infty",
-    h * (g / (2 * (1 - g)) + sympy.Rational(1, 200)), _G | {h: "spacing of the stocks"}, _stock_width, "Baeuerle and Ott 2011 for the problem; derived here",
+    h * (g / (2 * (1 - g)) + sympy.Rational(1, 200)), _G | {h: "spacing of the stocks"}, _stock_width,
+    "Baeuerle and Ott 2011 for the problem; derived here",
     assumes="a discounted problem with a discount above zero, f(x) = min(x, 0)",
 )  # fmt: skip
 
