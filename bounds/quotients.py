@@ -46,12 +46,14 @@ NAMED = ("riverswim", "machine_replacement", "forest", "garnet:states=8,actions=
 
 
 def problems(*own: str) -> Mapping[str, MDP]:
-    """Small models of this shelf by name (two loops, twins, coin), then discounted ones for rational arithmetic."""
+    """Small models of this shelf by name (two loops, twins, coin, doubled), then discounted ones for rational arithmetic."""
     models = {
         "two loops": from_lists([[(1.0, {0: 1.0})], [(0.0, {1: 1.0})]], Discounted(0.875)),
         "twins": from_lists([[(0.0, {0: 1.0}), (1.0, {0: 1.0})], [(0.0, {1: 1.0}), (1.0, {1: 1.0})]], Discounted(0.5)),
         "coin": from_lists([[(0.0, {1: 0.5, 2: 0.5})], [(1.0, {1: 1.0})], [(0.0, {2: 1.0})]], Discounted(0.5)),
     }
+    twice = (1.0, {0: 0.5, 1: 0.5})
+    models["doubled"] = from_lists([[twice, twice, (0.0, {1: 1.0})], [(0.0, {0: 1.0}), (0.0, {0: 1.0})]], Discounted(0.5))
     return {name: models[name] for name in own} | dict(specimens.exact()) | specimens.named(*NAMED)
 
 
@@ -174,7 +176,7 @@ BISIMULATION = Bound(
     sense="equal to",
     source="Givan, Dean and Greig, Artif. Intell. 147, 2003",
     family="bisimulation",
-    problems=partial(problems, "twins"),
+    problems=partial(problems, "twins", "doubled"),
 )
 
 AGGREGATION = Bound(
