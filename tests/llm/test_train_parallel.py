@@ -9,7 +9,6 @@ import pytest
 import torch
 from banach.llm.train import TrainError, read_metrics, train
 from banach.llm.train.parallel import Processes, widened
-from safetensors.torch import load_file
 
 from .training import small
 
@@ -59,6 +58,8 @@ def test_two_processes_find_what_one_finds(name, folders):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_two_processes_arrive_at_the_weights_of_one(name, folders):
+    from safetensors.torch import load_file
+
     two, one = (load_file(folder / name / "checkpoints" / "00000003" / "tensors.safetensors") for folder in folders)
     assert set(two) == set(one)
     for key, x in one.items():
