@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
 from ..objective import ObjectiveSpec
+from ..preference_spec import PreferenceSpec
 
 if TYPE_CHECKING:
     from ..testbeds.comparison import Comparison
@@ -33,22 +34,24 @@ CONDITIONS = (
     "last rounds",
     "cheapest mode",
     "singleton bundles",
+    "first iterate",
 )
-"""What may be asked of a batch before a reduction holds."""
+"""What may be asked of a batch before a reduction holds; "first iterate": of pairs, the previous policy is the reference."""
 
 
 @dataclass(frozen=True)
 class Reduction:
     """A statement that at some setting the objective is another one: equal score weights, up to a factor, on every batch.
 
-    at: the setting in words. to: the other objective's name. ours, theirs: the two specs. when: conditions on the batch, of
-    `CONDITIONS`; none means every batch. factor: our weights over theirs. Raises SpecError for a condition that is not known.
+    at: the setting in words. to: the other objective's name. ours, theirs: the two specs, of one kind. when: conditions on the
+    batch, of `CONDITIONS`; none means every batch. factor: our weights over theirs. Raises SpecError for a condition that is
+    not known, and for specs of two kinds.
     """
 
     at: str
     to: str
-    ours: ObjectiveSpec
-    theirs: ObjectiveSpec
+    ours: ObjectiveSpec | PreferenceSpec
+    theirs: ObjectiveSpec | PreferenceSpec
     when: tuple[str, ...] = ()
     factor: float = 1.0
 
@@ -56,6 +59,8 @@ class Reduction:
         for condition in self.when:
             if condition not in CONDITIONS:
                 raise SpecError(f"no condition is called {condition!r}; there are {', '.join(CONDITIONS)}")
+        if type(self.ours) is not type(self.theirs):
+            raise SpecError(f"{self.ours.name} and {self.theirs.name} score batches of two kinds; compare specs of one kind")
 
     def __str__(self) -> str:
         times = "" if self.factor == 1 else f"{self.factor:g} times "
@@ -68,10 +73,11 @@ class System:
     """An entry.
 
     name: short, lower case with hyphens. title, authors, year, arxiv: of the publication. summary: what it adds, in a sentence.
-    optimizes: what it optimizes, by our audit. objective: its name in `OBJECTIVES`, None where it is more than one objective.
-    parts: the public names that make it. reductions: see `Reduction`. findings: what of the claims does not hold as printed.
-    published: numbers as printed. measured: what our experiment showed, in words. bounds: names of statements in
-    `banach.bounds` that measure its theory. experiment: a function () -> Comparison that repeats the measurement.
+    optimizes: what it optimizes, by our audit. objective: its name in `OBJECTIVES` or `PREFERENCES`, None where it is more than
+    one objective. parts: the public names of `banach.llm` or `banach.solvers` that make it. reductions: see `Reduction`.
+    findings: what of the claims does not hold as printed. published: numbers as printed. measured: what our experiment showed,
+    in words. bounds: names of statements in `banach.bounds` that measure its theory. experiment: a function () -> Comparison
+    that repeats the measurement.
     """
 
     name: str

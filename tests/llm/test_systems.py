@@ -5,11 +5,15 @@ import re
 
 import pytest
 import torch
-from banach import llm
+from banach import llm, solvers
 from banach.bounds import statements
 from banach.llm.catalogue import OBJECTIVES
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.objective import evaluate
+from banach.llm.pair_batch import PairBatch, Sequences
+from banach.llm.preference_catalogue import PREFERENCES
+from banach.llm.preference_kernel import evaluate_preference
+from banach.llm.preference_spec import PreferenceSpec
 from banach.llm.systems import SYSTEMS, Reduction, system
 from banach.llm.systems.system import CONDITIONS, add
 from hypothesis import given, settings
@@ -55,12 +59,36 @@ def batch_under(conditions, seed):
     return rebuilt(batch, **changes)
 
 
+def pairs_under(conditions, seed):
+    """Pairs with all that an objective may look at, soft labels and unlike lengths, which meet these conditions."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(6, generator=generator, dtype=torch.float64)
+
+    def side():
+        ref = rows(-6.0, -1.0)
+        previous = ref if "first iterate" in conditions else rows(-6.0, -1.0)
+        return Sequences(rows(-6.0, -1.0), torch.ceil(rows(0.5, 5.0)), ref, previous, rows(), rows(-2.0, 2.0))
+
+    return PairBatch(side(), side(), rows(), rows(0.1))
+
+
+def both_weights(reduction, conditions, seed):
+    """Score weights of the two specs on one batch that meets these conditions, each in one row."""
+    if isinstance(reduction.ours, PreferenceSpec):
+        pairs = pairs_under(conditions, seed)
+        found = [evaluate_preference(spec, pairs) for spec in (reduction.ours, reduction.theirs)]
+        return [torch.cat([one.weight_chosen_B, one.weight_rejected_B]) for one in found]
+    batch = batch_under(conditions, seed)
+    return [evaluate(spec, batch).weight_BT for spec in (reduction.ours, reduction.theirs)]
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_declared_reduction_is_an_identity(reduction, seed):
-    batch = batch_under(reduction.when, seed)
-    ours, theirs = evaluate(reduction.ours, batch).weight_BT, evaluate(reduction.theirs, batch).weight_BT
+    ours, theirs = both_weights(reduction, reduction.when, seed)
     assert torch.allclose(ours, reduction.factor * theirs, rtol=1e-10, atol=1e-12)
 
 
@@ -71,9 +99,8 @@ def test_no_condition_of_a_reduction_is_idle(reduction):
         rest = tuple(condition for condition in reduction.when if condition != left_out)
         apart = []
         for seed in range(40):
-            batch = batch_under(rest, seed)
             try:
-                ours, theirs = evaluate(reduction.ours, batch).weight_BT, evaluate(reduction.theirs, batch).weight_BT
+                ours, theirs = both_weights(reduction, rest, seed)
             except BatchError:  # such a batch is refused
                 apart.append(True)
                 continue
@@ -85,12 +112,14 @@ def test_no_condition_of_a_reduction_is_idle(reduction):
 def test_an_entry_names_what_there_is(entry):
     assert system(entry.name) is entry
     assert re.fullmatch(r"\d{4}\.\d{5}", entry.arxiv)
-    assert entry.objective is None or entry.objective in OBJECTIVES
+    assert entry.objective is None or entry.objective in OBJECTIVES or entry.objective in PREFERENCES
     for name in entry.parts:
-        assert hasattr(llm, re.match(r"\w+", name).group()), name
+        assert any(hasattr(room, re.match(r"\w+", name).group()) for room in (llm, solvers)), name
     for name in entry.bounds:
         assert len(statements(name)) == 1
-    if entry.objective is not None:
+    if entry.objective in PREFERENCES:
+        assert entry.arxiv in PREFERENCES[entry.objective]().source
+    elif entry.objective is not None:
         assert entry.arxiv in OBJECTIVES[entry.objective].source
 
 
@@ -114,3 +143,5 @@ def test_a_name_that_is_taken_or_unknown_is_refused():
     spec = llm.objective("rloo")
     with pytest.raises(SpecError, match=CONDITIONS[0]):
         Reduction("somewhere", "rloo", spec, spec, ("at noon",))
+    with pytest.raises(SpecError, match="two kinds"):
+        Reduction("somewhere", "dpo", spec, llm.preference("dpo"))
