@@ -3,11 +3,13 @@
 from .constrained import ConstrainedMDP
 from .criterion import AverageReward, Criterion, Discounted, FiniteHorizon, TotalReward
 from .errors import BanachError, FileFormatError, ModelError
+from .history import HistoryTree, history_tree
 from .law import Law
 from .linear_robust import LinearRobustMDP
 from .model import MDP
 from .operator import Operator
 from .outcome import OutcomeMDP
+from .pomdp import POMDP, Episodes
 from .preference import PreferenceGame, PreferenceOracle
 from .quotient import Partition, Quotient, quotient
 from .robust import RobustMDP
@@ -17,13 +19,16 @@ from .token import TokenProblem
 
 __all__ = [
     "MDP",
+    "POMDP",
     "AverageReward",
     "BanachError",
     "ConstrainedMDP",
     "Criterion",
     "Discounted",
+    "Episodes",
     "FileFormatError",
     "FiniteHorizon",
+    "HistoryTree",
     "Law",
     "LinearRobustMDP",
     "ModelError",
@@ -38,6 +43,7 @@ __all__ = [
     "TokenProblem",
     "TotalReward",
     "Trajectories",
+    "history_tree",
     "quotient",
     "returns",
     "simulate",

@@ -27,6 +27,7 @@ from .mico import mico, reduced
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
 from .nash import Nash, exploitability, nash
+from .offline import OfflinePlan, behaviour_cloning, merge_states, pessimistic_value_iteration, price_of_merging
 from .optimistic_value_iteration import OptimisticValueIteration
 from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
@@ -87,6 +88,7 @@ __all__ = [
     "NetworkSimplex",
     "NotConverged",
     "OccupancyProgram",
+    "OfflinePlan",
     "OptimalRisk",
     "OptimisticValueIteration",
     "PartialPolicyIteration",
@@ -119,6 +121,7 @@ __all__ = [
     "Verdict",
     "WorstCaseSearch",
     "any_policy_bound",
+    "behaviour_cloning",
     "bisimulation_metric",
     "blackwell",
     "bradley_terry",
@@ -144,15 +147,18 @@ __all__ = [
     "iwocs",
     "kantorovich",
     "lax_bisimulation_metric",
+    "merge_states",
     "mico",
     "nash",
     "optimal_cvar",
     "optimal_mean_variance",
     "optimal_utility",
     "orbits",
+    "pessimistic_value_iteration",
     "policy_chain",
     "policy_metric",
     "population_optimum",
+    "price_of_merging",
     "projected_evaluation",
     "reduced",
     "regularised_nash",
