@@ -11,7 +11,19 @@ from typing import Any
 
 from banach.mdp.threads import n_threads
 
-_PACKAGES = ("banach", "numpy", "scipy", "numba", "quantecon", "mdpsolver", "stormpy", "gymnasium", "highspy", "cvxpy", "clarabel")
+_PACKAGES = (
+    "banach",
+    "numpy",
+    "scipy",
+    "numba",
+    "quantecon",
+    "mdpsolver",
+    "stormpy",
+    "gymnasium",
+    "highspy",
+    "cvxpy",
+    "clarabel",
+)
 
 
 def description() -> dict[str, Any]:
