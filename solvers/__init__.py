@@ -12,6 +12,7 @@ from .check import Verdict, check
 from .check_static import check_static
 from .constrained import OccupancyProgram
 from .construction import Built, build
+from .contrastive_optimum import ContrastiveOptimum, contrastive_optimum
 from .distributional import LawCertificate, ReturnLaws, return_laws
 from .distributional_check import check_laws
 from .dual_cvar import dual_cvar_upper_bound
@@ -70,6 +71,7 @@ __all__ = [
     "Categorical",
     "Certificate",
     "CertificateRejected",
+    "ContrastiveOptimum",
     "EndComponentIteration",
     "Entropic",
     "Existence",
@@ -134,6 +136,7 @@ __all__ = [
     "check_symmetry",
     "cluster",
     "coarsest_bisimulation",
+    "contrastive_optimum",
     "cvar_bracket",
     "distinguish",
     "distributional_policy_iteration",

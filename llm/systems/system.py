@@ -35,8 +35,12 @@ CONDITIONS = (
     "cheapest mode",
     "singleton bundles",
     "first iterate",
+    "hard labels",
+    "rewards a half apart",
 )
-"""What may be asked of a batch before a reduction holds; "first iterate": of pairs, the previous policy is the reference."""
+"""What may be asked of a batch before a reduction holds; "first iterate": of pairs, the previous policy is the reference;
+"rewards a half apart": of pairs, R(chosen) - R(rejected) = 1/2.
+"""
 
 
 @dataclass(frozen=True)

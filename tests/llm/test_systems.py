@@ -71,7 +71,10 @@ def pairs_under(conditions, seed):
         previous = ref if "first iterate" in conditions else rows(-6.0, -1.0)
         return Sequences(rows(-6.0, -1.0), torch.ceil(rows(0.5, 5.0)), ref, previous, rows(), rows(-2.0, 2.0))
 
-    return PairBatch(side(), side(), rows(), rows(0.1))
+    chosen, rejected, label = side(), side(), rows()
+    if "rewards a half apart" in conditions:
+        rejected = dataclasses.replace(rejected, reward_B=chosen.reward_B - 0.5)
+    return PairBatch(chosen, rejected, torch.ones_like(label) if "hard labels" in conditions else label, rows(0.1))
 
 
 def both_weights(reduction, conditions, seed):
