@@ -42,6 +42,7 @@ from .rational import RationalPolicyIteration, exact_policies, exact_value
 from .regularised_nash import RegularisedNash, duality_gap, regularised_nash
 from .relative_value_iteration import RelativeValueIteration
 from .robust_policy_iteration import RobustPolicyIteration
+from .sampled_self_play import SampledINPO
 from .solution import Solution, Trace
 from .solve import solve
 from .static_robust import StaticSolution, any_policy_bound, solve_static
@@ -107,6 +108,7 @@ __all__ = [
     "ReturnLaws",
     "RewardFit",
     "RobustPolicyIteration",
+    "SampledINPO",
     "Solution",
     "SolveError",
     "SplittingTree",

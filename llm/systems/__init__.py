@@ -6,6 +6,7 @@ from .bupo import bupo
 from .capo import capo
 from .dapo_direct import dapo_direct
 from .eapo import eapo
+from .inpo import inpo
 from .lite_ppo import lite_ppo
 from .loop import loop
 from .nft import nft
@@ -23,6 +24,7 @@ __all__ = [
     "capo",
     "dapo_direct",
     "eapo",
+    "inpo",
     "lite_ppo",
     "loop",
     "nft",

@@ -55,7 +55,23 @@ def apo(found):
     assert found.mean("APO, alpha 2", "accuracy")[0] > found.mean("GRPO, accuracy only", "accuracy")[0] - 0.05
 
 
-CLAIMS = {"riskpo": riskpo, "nft": nft, "dapo-direct": dapo_direct, "aspo": aspo, "t-ppo": t_ppo, "eapo": eapo, "apo": apo}
+def inpo(found):
+    for games in ("tournament", "ring", "reward"):
+        gap, half = found.difference("INPO, growing eta", f"log10 gap, {games}")
+        assert gap + half < -2
+    assert found.mean("INPO, eta = 3 tau", "log10 gap, ring")[0] > -5 > found.mean("INPO, eta = 30 tau", "log10 gap, ring")[0]
+
+
+CLAIMS = {
+    "riskpo": riskpo,
+    "nft": nft,
+    "dapo-direct": dapo_direct,
+    "aspo": aspo,
+    "t-ppo": t_ppo,
+    "eapo": eapo,
+    "apo": apo,
+    "inpo": inpo,
+}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

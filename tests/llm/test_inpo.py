@@ -1,0 +1,221 @@
+"""INPO: its loss and its step, labels in place of win rates, the game's certificate, what its claims are worth."""
+
+import numpy as np
+import pytest
+import torch
+from banach.llm.pair_batch import PairBatch, Sequences
+from banach.llm.preference_catalogue import preference
+from banach.llm.preference_kernel import evaluate_preference
+from banach.llm.systems.inpo import inpo, judged_texts, ring, tournament
+from banach.mdp import preference_strategies as drawn
+from banach.mdp.preference import PreferenceGame, PreferenceOracle
+from banach.solvers.errors import SolveError
+from banach.solvers.gibbs import divergence, gibbs
+from banach.solvers.nash import exploitability, nash
+from banach.solvers.preference_iterations import INPO, SPPOIteration, anchor, iterate
+from banach.solvers.preference_losses import IPO
+from banach.solvers.preference_optimum import population_optimum
+from banach.solvers.regularised_nash import duality_gap, regularised_nash
+from banach.solvers.sampled_self_play import SampledINPO, labels, least_squares_step
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .preference_population import as_logits, every_pair
+
+few = settings(max_examples=20, deadline=None)
+ROCK = PreferenceGame(PreferenceOracle.cyclic(3, 0.9), np.array([0.5, 0.3, 0.2]), 0.1)
+
+
+def slope(spec, game, policy, previous):
+    """Gradient of the enumerated loss by the logits at a policy, pairs from previous x previous."""
+    logits = as_logits(policy)
+    pairs = every_pair(logits, game.oracle.matrix, np.outer(previous, previous), game.reference, previous=previous)
+    return torch.autograd.grad(evaluate_preference(spec, pairs).loss, logits)[0].numpy()
+
+
+@pytest.mark.parametrize("ratio", [1.0, 2.0, 8.0])
+@given(game=drawn.games(max_responses=4), data=st.data())
+@few
+def test_the_enumerated_loss_is_at_rest_at_the_mirror_step_and_nowhere_near(game, data, ratio):
+    previous = data.draw(drawn.policies(game.n_responses, smallest=0.1))
+    eta = ratio * game.temperature
+    spec = inpo(inverse_step=eta, temperature=game.temperature)
+    following = INPO(eta).step(game, previous, 0)
+    further = gibbs(following, 0.3 * np.arange(game.n_responses))
+    assert np.abs(slope(spec, game, following, previous)).max() < 1e-9 * max(1.0, 1 / eta)
+    assert np.abs(slope(spec, game, further, previous)).max() > 1e-5
+
+
+@given(game=drawn.games(max_responses=4), data=st.data(), eta=st.sampled_from([0.2, 1.0, 5.0]))
+@few
+def test_without_a_temperature_the_loss_asks_for_sppos_step(game, data, eta):
+    previous = data.draw(drawn.policies(game.n_responses, smallest=0.1))
+    following = SPPOIteration(1 / eta).step(game, previous, 0)
+    assert np.abs(slope(inpo(eta, 0.0), game, following, previous)).max() < 1e-8
+
+
+@given(oracles=st.lists(drawn.oracles(n=3), min_size=2, max_size=2), data=st.data())
+@few
+def test_prompts_do_not_see_one_another(oracles, data):
+    """Two prompts in one batch: at the two mirror steps the gradient of all logits vanishes."""
+    eta, temperature = 0.9, 0.3
+    games = [PreferenceGame(oracle, data.draw(drawn.policies(3, smallest=0.1)), temperature) for oracle in oracles]
+    before = [data.draw(drawn.policies(3, smallest=0.1)) for _ in games]
+    logits = [as_logits(INPO(eta).step(game, policy, 0)) for game, policy in zip(games, before, strict=True)]
+    batches = [
+        every_pair(z, game.oracle.matrix, np.outer(policy, policy), game.reference, previous=policy)
+        for z, game, policy in zip(logits, games, before, strict=True)
+    ]
+    sides = [
+        Sequences(*(torch.cat([getattr(getattr(b, side), name) for b in batches]) for name in FIELDS))
+        for side in ("chosen", "rejected")
+    ]
+    together = PairBatch(*sides, *(torch.cat([getattr(b, name) for b in batches]) for name in ("label_B", "weight_B")))
+    for found in torch.autograd.grad(evaluate_preference(inpo(eta, temperature), together).loss, logits):
+        assert found.abs().max() < 1e-9
+
+
+FIELDS = ("logp_B", "length_B", "ref_B", "previous_B")
+
+
+@given(game=drawn.games(max_responses=4, smallest_temperature=0.1), data=st.data())
+@few
+def test_a_step_rests_at_the_nash_policy_and_nowhere_else(game, data):
+    optimum, policy = regularised_nash(game).policy, data.draw(drawn.policies(game.n_responses, smallest=0.1))
+    method = INPO(3 * game.temperature)
+    assert method.step(game, optimum, 0) == pytest.approx(optimum, abs=1e-9)
+    apart, moved = np.abs(policy - optimum).max(), np.abs(method.step(game, policy, 0) - policy).max()
+    assert (moved > 1e-4 * apart) or apart < 1e-6
+
+
+def test_the_loss_from_labels_is_what_gradient_descent_on_the_kernels_loss_from_the_policy_before_ends_at():
+    """Two labels that join responses 0, 1 and 2, 3 only: many minimisers, and the one nearest to the start."""
+    rng = np.random.default_rng(0)
+    oracle = PreferenceOracle.bradley_terry(np.zeros(4))
+    game = PreferenceGame(oracle, rng.dirichlet(np.ones(4)), 0.2)
+    policy, wins = rng.dirichlet(np.ones(4)), np.zeros((4, 4))
+    wins[0, 1], wins[1, 0], wins[3, 2] = 3.0, 1.0, 2.0
+    logits = as_logits(policy)
+    spec = inpo(inverse_step=0.5, temperature=0.2)
+    won = every_pair(logits, np.ones((4, 4)), wins, game.reference, previous=policy)
+    for _ in range(300):
+        loss = evaluate_preference(spec, every_pair(logits, np.ones((4, 4)), wins, game.reference, previous=policy)).loss
+        (push,) = torch.autograd.grad(loss, logits)
+        logits = (logits.detach() - 0.5 * push).requires_grad_()
+    assert len(won.label_B) == 3
+    found = least_squares_step(game, policy, wins, 0.5)
+    assert found == pytest.approx(logits.softmax(0).detach().numpy(), abs=1e-8)
+
+
+@given(game=drawn.games(max_responses=4), data=st.data(), ratio=st.sampled_from([1.0, 3.0]))
+@few
+def test_expected_labels_give_the_exact_step(game, data, ratio):
+    policy, eta = data.draw(drawn.policies(game.n_responses, smallest=0.1)), ratio * game.temperature
+    wins = np.outer(policy, policy) * game.oracle.matrix
+    np.fill_diagonal(wins, 0.0)
+    found = least_squares_step(game, policy, wins, eta)
+    assert found == pytest.approx(INPO(eta).step(game, policy, 0), abs=1e-8)
+
+
+def test_labels_come_with_the_frequencies_of_the_policy_and_the_oracle():
+    """Each count within 6 standard deviations, false alarms below 1e-7."""
+    policy, count = np.array([0.5, 0.3, 0.2]), 200_000
+    wins = labels(ROCK, policy, count, np.random.default_rng(1))
+    expected = 2 * np.outer(policy, policy) * ROCK.oracle.matrix
+    np.fill_diagonal(expected, 0.0)
+    assert (np.abs(wins - count * expected) <= 6 * np.sqrt(count * expected)).all()
+
+
+def test_sixteen_times_the_labels_give_a_quarter_of_the_noise():
+    """Mean distance of one sampled step to the exact one over 100 draws, within a third."""
+    exact = INPO(3.0).step(ROCK, ROCK.reference, 0)
+    noise = []
+    for count in (400, 6400):
+        method = SampledINPO(3.0, count, np.random.default_rng(0))
+        noise.append(np.mean([np.abs(method.step(ROCK, ROCK.reference, 0) - exact).sum() for _ in range(100)]))
+    assert 3.0 < noise[0] / noise[1] < 5.3
+
+
+def test_from_labels_the_last_iterate_comes_near_the_nash_policy_too():
+    method = SampledINPO(INPO.decaying(0.1).inverse_step, 2000, np.random.default_rng(0))
+    gaps = [duality_gap(ROCK, iterate(ROCK, method, steps).last) for steps in (2, 200)]
+    assert gaps[0] > 1e-2
+    assert gaps[1] < 1e-3
+
+
+@pytest.mark.parametrize(("ratio", "low", "high"), [(1.0, 0.5, 0.9), (3.0, 1e-2, 5e-2), (30.0, 0.0, 1e-9)])
+def test_the_published_ratio_of_step_and_temperature_does_not_converge_on_a_cycle(ratio, low, high):
+    path = iterate(ROCK, INPO(ratio * 0.1), 1000)
+    assert low <= duality_gap(ROCK, path.last) <= high
+
+
+def test_pairs_of_best_and_worst_of_three_fit_another_policy():
+    """All groups of three enumerated, ranked by win rates within the group, the best one taken for the winner."""
+    policy, eta, wins = np.array([0.6, 0.3, 0.1]), 0.4, np.zeros((3, 3))
+    for group in np.ndindex(3, 3, 3):
+        rates = np.array([np.mean([ROCK.oracle.matrix[y, z] for z in group]) for y in group])
+        if np.ptp(rates) > 1e-9:
+            wins[group[int(np.argmax(rates))], group[int(np.argmin(rates))]] += policy[list(group)].prod()
+    certain, weights = PreferenceOracle.of_counts(wins)
+    fitted = population_optimum(certain, weights, anchor(ROCK, policy, 0.25), IPO(eta)).policy
+    assert INPO(eta).step(ROCK, policy, 0) == pytest.approx([0.6715, 0.1745, 0.1540], abs=1e-4)
+    assert fitted == pytest.approx([0.6609, 0.1215, 0.2176], abs=1e-4)
+
+
+@pytest.mark.parametrize("p", [0.6, 0.9, 1.0])
+def test_of_two_responses_the_better_one_beats_the_nash_policy(p):
+    game = PreferenceGame(PreferenceOracle(np.array([[0.5, p], [1 - p, 0.5]])), np.array([0.5, 0.5]), 0.2)
+    policy = regularised_nash(game).policy
+    assert policy.min() > 0
+    assert game.oracle.win_rate(policy)[0] == pytest.approx(0.5 * policy[0] + p * policy[1])
+    assert game.oracle.win_rate(policy)[0] > 0.5
+
+
+def test_as_the_temperature_falls_the_nash_policy_tends_to_the_plain_one():
+    oracle, reference = tournament(2, 0.1).oracle, tournament(2, 0.1).reference
+    plain = nash(oracle)
+    assert plain.unique
+    found = [regularised_nash(PreferenceGame(oracle, reference, t), 1e-9).policy for t in (0.3, 0.03, 0.003)]
+    beaten = [exploitability(oracle, policy) for policy in found]
+    assert beaten[0] > 2 * beaten[1] > 4 * beaten[2] > 0
+    assert np.abs(found[-1] - plain.policy).max() < 0.05
+
+
+def test_under_bradley_terry_the_nash_policy_is_gibbs_of_its_win_rates_and_not_of_the_reward():
+    reward, reference = np.array([0.0, 1.0, 3.0]), np.array([0.3, 0.4, 0.3])
+    game = PreferenceGame(PreferenceOracle.bradley_terry(reward), reference, 0.5)
+    policy = regularised_nash(game).policy
+    assert policy == pytest.approx(gibbs(reference, game.oracle.win_rate(policy) / 0.5), abs=1e-10)
+    assert np.abs(policy - gibbs(reference, reward / 0.5)).max() > 0.1
+    assert nash(game.oracle).policy == pytest.approx([0, 0, 1])
+
+
+def test_the_bound_on_the_last_iterate_at_the_published_settings_says_nothing():
+    eta, tau = 7.5e-3, 2.5e-3
+    game = PreferenceGame(ROCK.oracle, ROCK.reference, tau)
+    floor = 1 / (2 * eta * tau)
+    largest = divergence(np.array([0.0, 0.0, 1.0]), ROCK.reference)
+    assert floor > 1e4 > largest
+    assert preference("inpo").terms[0].link.target == pytest.approx(66.67, abs=0.01)
+    assert exploitability(ROCK.oracle, iterate(game, INPO(eta), 50).last) > 0.1
+
+
+@pytest.mark.parametrize("build", [ring, tournament, judged_texts])
+def test_games_differ_by_seed_and_the_certificate_holds_on_them(build):
+    one, other = build(0, 0.2), build(1, 0.2)
+    assert one.fingerprint == build(0, 0.2).fingerprint != other.fingerprint
+    policy, optimum = iterate(one, INPO.decaying(0.2), 5).last, regularised_nash(one).policy
+    assert divergence(policy, optimum) <= duality_gap(one, policy) / 0.4 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: SampledINPO(1.0, 0, np.random.default_rng(0)), "labels is 0"),
+        (lambda: SampledINPO(-1.0, 5, np.random.default_rng(0)), "inverse_step is -1"),
+        (lambda: SampledINPO(0.01, 5, np.random.default_rng(0)).step(ROCK, ROCK.reference, 0), "below the temperature"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(ask, message):
+    with pytest.raises(SolveError, match=message):
+        ask()
