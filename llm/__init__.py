@@ -15,6 +15,7 @@ from .curvature import AdamStep, CurvatureFilter, Moments, SGDStep
 from .divergence import Divergence
 from .errors import BatchError, ClipRangeError, ObjectiveWarning, SpecError
 from .evaluation import Evaluation
+from .group_pairs import group_pairs
 from .implicit_policy import ImplicitNegative, SuccessWeighted
 from .internal import BottomUp, LayerPolicy, entropy_flow, internal_log_policy
 from .likelihood_displacement import likelihood_displacement
@@ -41,6 +42,7 @@ from .systems import (
     aspo,
     bupo,
     capo,
+    copg,
     dapo_direct,
     eapo,
     inpo,
@@ -123,6 +125,7 @@ __all__ = [
     "bundled",
     "bupo",
     "capo",
+    "copg",
     "cost_of_pass",
     "dapo_direct",
     "downsampled",
@@ -131,6 +134,7 @@ __all__ = [
     "evaluate",
     "evaluate_preference",
     "first_calls",
+    "group_pairs",
     "inpo",
     "internal_log_policy",
     "likelihood_displacement",

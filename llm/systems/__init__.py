@@ -4,6 +4,7 @@ from .apo import apo
 from .aspo import aspo
 from .bupo import bupo
 from .capo import capo
+from .copg import copg
 from .dapo_direct import dapo_direct
 from .eapo import eapo
 from .inpo import inpo
@@ -22,6 +23,7 @@ __all__ = [
     "aspo",
     "bupo",
     "capo",
+    "copg",
     "dapo_direct",
     "eapo",
     "inpo",

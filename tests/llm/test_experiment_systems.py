@@ -62,6 +62,16 @@ def inpo(found):
     assert found.mean("INPO, eta = 3 tau", "log10 gap, ring")[0] > -5 > found.mean("INPO, eta = 30 tau", "log10 gap, ring")[0]
 
 
+def copg(found):
+    for testbed, least in (("bandit", 0.005), ("brackets", 0.01)):
+        assert found.mean("CoPG", f"regret, {testbed}")[0] < least
+        assert found.mean("IPO, drawn labels", f"regret, {testbed}")[0] > 0.1
+        gap, half = found.difference("CoPG", f"regret, {testbed}")
+        assert gap + half < 0
+    assert found.mean("policy gradient, no baseline", "regret, bandit")[0] > 0.5
+    assert found.mean("PPO's clip", "regret, bandit")[0] == pytest.approx(0.29187, abs=1e-5)
+
+
 CLAIMS = {
     "riskpo": riskpo,
     "nft": nft,
@@ -71,6 +81,7 @@ CLAIMS = {
     "eapo": eapo,
     "apo": apo,
     "inpo": inpo,
+    "copg": copg,
 }
 
 
