@@ -16,50 +16,11 @@ distance costs what the last of them gains.
 import numba
 import numpy as np
 
+from .descending import descend
 from .heap import build, settle
 from .rounding import SUM_ERROR, UNIT_ROUNDOFF, high_dot, low_dot, normal_form, total, up, widen
 from .state_bracket import BASE, FLOOR, LOW, MASS, PRICE, SIZE, SPAN, SPENT, TOP, conclude, copy, draw_in, shrunk
 from .weighted_l1 import walk
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def descend(d, order, spare, begun):
-    """Sort `order` (n,) by decreasing d; where it has `begun`, look first whether it is sorted already. spare (n,): scratch."""
-    n = len(d)
-    if begun:
-        place = 1
-        while place < n and d[order[place - 1]] >= d[order[place]]:
-            place += 1
-        if place >= n:
-            return
-    for i in range(n):
-        order[i] = i
-    for start in range(0, n, 16):
-        for place in range(start + 1, min(start + 16, n)):
-            i, j = order[place], place
-            while j > start and d[order[j - 1]] < d[i]:
-                order[j] = order[j - 1]
-                j -= 1
-            order[j] = i
-    width = 16
-    while width < n:
-        for start in range(0, n, 2 * width):
-            _merge(d, order, spare, start, min(start + width, n), min(start + 2 * width, n))
-        for i in range(n):
-            order[i] = spare[i]
-        width *= 2
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _merge(d, order, spare, start, middle, stop):
-    left, right = start, middle
-    for place in range(start, stop):
-        if right >= stop or (left < middle and d[order[left]] >= d[order[right]]):
-            spare[place] = order[left]
-            left += 1
-        else:
-            spare[place] = order[right]
-            right += 1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -15,8 +15,8 @@ Ho, Petrik and Wiesemann, JMLR 22(275), 2021 (bisection on the knots of all acti
 import numba
 import numpy as np
 
+from .descending import descend
 from .rounding import UNIT_ROUNDOFF
-from .state_curves import descend
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
