@@ -1,6 +1,7 @@
 """Methods whose policy is a network, on control tasks whose physics nature may choose. Needs torch."""
 
 from .deep_iwocs import DeepSearch, PessimisticPolicy, Round, deep_iwocs
+from .history_learning import HistoryAgent, HistoryLearning, HistoryNetwork, bisimulation_loss
 from .pendulum import Pendulum
 from .soft_learning import Agent, SoftLearning, anywhere, at
 from .task import Policy, Task, returns
@@ -11,6 +12,9 @@ __all__ = [
     "CovarianceSearch",
     "DeepSearch",
     "GridSearch",
+    "HistoryAgent",
+    "HistoryLearning",
+    "HistoryNetwork",
     "Pendulum",
     "PessimisticPolicy",
     "Policy",
@@ -19,6 +23,7 @@ __all__ = [
     "Task",
     "anywhere",
     "at",
+    "bisimulation_loss",
     "deep_iwocs",
     "grid",
     "mean_returns",
