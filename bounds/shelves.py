@@ -38,6 +38,7 @@ from . import (
     rlvr_windows,
     robust,
     robust_rates,
+    tilted_path,
 )
 from .bound import Bound
 from .errors import BoundError
@@ -60,6 +61,7 @@ CATALOGUE: tuple[Bound, ...] = (
     *objective_divergences.CATALOGUE,
     *objective_optima.CATALOGUE,
     *preference_contrast.CATALOGUE,
+    *tilted_path.CATALOGUE,
     *robust.CATALOGUE,
     *robust_rates.CATALOGUE,
     *distributional.CATALOGUE,

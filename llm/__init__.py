@@ -24,6 +24,15 @@ from .mask import AcceptedOnly, AdvantageFilter, DynamicSampling, OverlongFilter
 from .modes import LeaveOneOutModes, ModeCost, best_mode, cost_of_pass, without_tags
 from .objective import ObjectiveSpec, as_loss, evaluate
 from .outcome import Outcome, Overlong
+from .over_optimisation import (
+    OverOptimisationWatch,
+    Stop,
+    TopK,
+    expectation_adjusted_distinct,
+    over_optimisation_signals,
+    top_k_signals,
+    win_probability,
+)
 from .pair_batch import PairBatch, Sequences, SingleBatch
 from .plan import Plan, plan
 from .preference_bench import PreferenceBench, preference_bench
@@ -37,6 +46,7 @@ from .shaping import EarlyCalls, RewardedCalls, first_calls
 from .surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
 from .systems import (
     SYSTEMS,
+    LogLinearBandit,
     System,
     apo,
     aspo,
@@ -53,6 +63,7 @@ from .systems import (
     risk_po_released,
     system,
     t_ppo,
+    with_likelihood,
 )
 from .windows import FreshTokens, Windows, speed_limit
 from .workspace import Workspace
@@ -86,6 +97,7 @@ __all__ = [
     "LayerPolicy",
     "LeaveOneOutModes",
     "Likelihood",
+    "LogLinearBandit",
     "LogRatioRegression",
     "MixedRisk",
     "ModeCost",
@@ -94,6 +106,7 @@ __all__ = [
     "ObjectiveSpec",
     "ObjectiveWarning",
     "Outcome",
+    "OverOptimisationWatch",
     "Overlong",
     "OverlongFilter",
     "PairBatch",
@@ -109,10 +122,12 @@ __all__ = [
     "Sequences",
     "SingleBatch",
     "SpecError",
+    "Stop",
     "SuccessWeighted",
     "System",
     "Tempered",
     "TokenBatch",
+    "TopK",
     "TruncatedImportance",
     "ValueLoss",
     "Windows",
@@ -133,6 +148,7 @@ __all__ = [
     "entropy_flow",
     "evaluate",
     "evaluate_preference",
+    "expectation_adjusted_distinct",
     "first_calls",
     "group_pairs",
     "inpo",
@@ -142,6 +158,7 @@ __all__ = [
     "loop",
     "nft",
     "objective",
+    "over_optimisation_signals",
     "per_token",
     "plan",
     "plan_preference",
@@ -153,5 +170,8 @@ __all__ = [
     "speed_limit",
     "system",
     "t_ppo",
+    "top_k_signals",
+    "win_probability",
+    "with_likelihood",
     "without_tags",
 ]

@@ -5,6 +5,7 @@ from .aspo import aspo
 from .bupo import bupo
 from .capo import capo
 from .copg import copg
+from .daa import LogLinearBandit, with_likelihood
 from .dapo_direct import dapo_direct
 from .eapo import eapo
 from .inpo import inpo
@@ -17,6 +18,7 @@ from .t_ppo import t_ppo
 
 __all__ = [
     "SYSTEMS",
+    "LogLinearBandit",
     "Reduction",
     "System",
     "apo",
@@ -34,4 +36,5 @@ __all__ = [
     "risk_po_released",
     "system",
     "t_ppo",
+    "with_likelihood",
 ]

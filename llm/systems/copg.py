@@ -83,10 +83,11 @@ Weigh = Callable[[_Logged, Tensor, np.ndarray, np.ndarray, np.random.Generator],
 """A loss of: the logs, log pi of every answer (S,), the answers of the pairs (B, 2), their behaviours' chances (B, 2)."""
 
 
-def _sides(logged: _Logged, logp_S: Tensor, rows: np.ndarray) -> list[Sequences]:
+def _sides(logged: _Logged, logp_S: Tensor, rows: np.ndarray) -> tuple[Sequences, Sequences]:
     size = torch.full((len(rows),), logged.problem.horizon * np.log(logged.problem.vocabulary_size), dtype=torch.float64)
     reward = torch.tensor(logged.problem.reward)
-    return [Sequences(logp_S[rows[:, k]], ref_B=-size, reward_B=reward[rows[:, k]]) for k in (0, 1)]
+    one, other = (Sequences(logp_S[rows[:, k]], ref_B=-size, reward_B=reward[rows[:, k]]) for k in (0, 1))
+    return one, other
 
 
 def _pairwise(name: str, noisy: bool = False) -> Weigh:
@@ -95,7 +96,7 @@ def _pairwise(name: str, noisy: bool = False) -> Weigh:
     def loss(logged: _Logged, logp_S: Tensor, rows: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> Tensor:
         gap = logged.problem.reward[rows[:, 0]] - logged.problem.reward[rows[:, 1]]
         label = (rng.random(len(gap)) < 1 / (1 + np.exp(-gap))).astype(float) if noisy else (1 + np.sign(gap)) / 2
-        batch = PairBatch(*_sides(logged, logp_S, rows), torch.tensor(label))
+        batch = PairBatch(*_sides(logged, logp_S, rows), label_B=torch.tensor(label))
         return evaluate_preference(preference(name, temperature=logged.beta), batch).loss
 
     return loss
@@ -179,11 +180,11 @@ def experiment(seeds: int = 5) -> Comparison:
 
     def method(name: str) -> Callable[[int], Mapping[str, float]]:
         def run(seed: int) -> Mapping[str, float]:
-            found = {
+            found: dict[str, float] = {
                 "regret, bandit": _trained(_bandit(), METHODS[name], seed),
                 "regret, brackets": _trained(_brackets(), METHODS[name], seed),
             }
-            return found if "labels" in name else found | _noise(_bandit(), METHODS[name])
+            return found if "labels" in name else {**found, **_noise(_bandit(), METHODS[name])}
 
         return run
 

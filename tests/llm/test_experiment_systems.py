@@ -72,6 +72,16 @@ def copg(found):
     assert found.mean("PPO's clip", "regret, bandit")[0] == pytest.approx(0.29187, abs=1e-5)
 
 
+def over_optimisation(found):
+    assert found.mean("DPO, 0.1", "last gain")[0] < found.mean("DPO, 0.1", "best gain")[0] - 0.05
+    assert found.mean("DPO, 0.1", "chosen, last")[0] < found.mean("DPO, 0.1", "chosen, best")[0] - 2
+    assert found.mean("DPO, 0.1", "kept gain")[0] < 0.1
+    for likely in ("DPO, 0.1", "DPO, 0.1; unlikely is better"):
+        assert found.mean(likely, "kept gain")[0] < found.mean(likely, "last gain")[0]
+    rise = found.mean("DPO, 0.1; unlikely is better", "highest")[0]
+    assert rise > found.mean("DPO, 0.1; unlikely is better", "top-10 entropy, start")[0] + 0.1
+
+
 CLAIMS = {
     "riskpo": riskpo,
     "nft": nft,
@@ -82,6 +92,7 @@ CLAIMS = {
     "apo": apo,
     "inpo": inpo,
     "copg": copg,
+    "daa-likelihood-overoptimisation": over_optimisation,
 }
 
 
