@@ -58,7 +58,8 @@ def _pairs(evidence: RationalEvidence, metric: Metric, gap: np.ndarray) -> Itera
 
 def _width(model: MDP) -> float:
     pays = [*model.reward.tolist(), *((1 - model.discount) * model.terminal_value[model.terminal]).tolist()]
-    return _WIDTH * max(max(pays) - min(pays), 1e-9) / (1 - model.discount)
+    rounding = 1e-6 * max(abs(pay) for pay in pays)  # rewards that are all alike are large beside their differences
+    return _WIDTH * max(max(pays) - min(pays), rounding, 1e-9) / (1 - model.discount)
 
 
 def _seen(evidence: RationalEvidence, value: np.ndarray, metric: Metric, **parameters: str) -> Iterator[Measurement]:

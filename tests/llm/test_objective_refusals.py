@@ -173,9 +173,10 @@ def test_an_advantage_of_the_wrong_shape_is_refused():
         evaluate(spec, random_batch(0))
 
 
-def test_the_table_of_the_catalogue_names_every_objective():
+def test_the_table_of_the_catalogue_names_every_objective_that_is_no_published_system():
     text = sys.modules[register.__module__].__doc__
-    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == list(OBJECTIVES)
+    own = [name for name, entry in OBJECTIVES.items() if ".systems." not in entry.build.__module__]
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == own
     assert all(entry.source for entry in OBJECTIVES.values())
 
 
