@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..mdp.model import MDP
-from ..mdp.preference import PreferenceGame
 from ..mdp.token import TokenProblem
 from .bound import Bound, Problem
 from .evidence import evidence_of
