@@ -7,7 +7,6 @@ from .soft_learning import Agent, SoftLearning, anywhere, at
 from .stock_quantiles import StockAgent, StockQuantileLearning, quantile_loss
 from .stock_task import OutcomeTask, StockPolicy, StockTask, exact_law
 from .task import Policy, Task, returns
-from .tour_policy import TourImitation, TourPolicy, greedy_tours
 from .worst_parameters import CovarianceSearch, GridSearch, grid, mean_returns
 
 __all__ = [
@@ -29,14 +28,11 @@ __all__ = [
     "StockQuantileLearning",
     "StockTask",
     "Task",
-    "TourImitation",
-    "TourPolicy",
     "anywhere",
     "at",
     "bisimulation_loss",
     "deep_iwocs",
     "exact_law",
-    "greedy_tours",
     "grid",
     "mean_returns",
     "quantile_loss",
