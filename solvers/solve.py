@@ -80,7 +80,8 @@ def solve(
     watch = Watch(report)
     if checkpoint is not None:
         watch = Watch(report, Path(checkpoint), maximal.fingerprint)
-        first = watch.resume(maximal.terminal_value.copy() if first is None else first)
+        blank = np.array(maximal.terminal_value) if first is None else first
+        first = watch.resume(blank)
     try:
         if reduce is not None and isinstance(maximal, MDP):
             answer = solve_reduced(maximal, route, method, float(eps), first, watch, float(reduce))

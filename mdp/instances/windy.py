@@ -16,7 +16,6 @@ layout here is ours.
 
 from __future__ import annotations
 
-import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -31,7 +30,7 @@ _SIDE = 6
 _WALLS = frozenset((row, column) for row in (1, 3) for column in (2, 3, 4))
 _POWER = {0: 1, 2: 3, 4: 6}
 _MOVES = {"W": (0, -1), "E": (0, 1), "N": (-1, 0), "S": (1, 0)}
-_CELLS = [cell for cell in itertools.product(range(_SIDE), repeat=2) if cell not in _WALLS]
+_CELLS = [(row, column) for row in range(_SIDE) for column in range(_SIDE) if (row, column) not in _WALLS]
 _NUMBER = {cell: state for state, cell in enumerate(_CELLS)}
 _GOAL = (0, 5)
 
