@@ -223,6 +223,14 @@ def test_on_the_policy_a_group_is_leave_one_out_with_the_divergence_in_the_rewar
     torch.testing.assert_close(ours[:, None].expand(B, 3), 2 * theirs)
 
 
+def test_a_group_weighs_as_much_as_it_has_answers():
+    reward = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 5.0])
+    side = Sequences(torch.zeros(6) - 1, ref_B=torch.zeros(6) - 1, reward_B=torch.tensor(reward, dtype=torch.float32))
+    batch = group_pairs(side, torch.tensor([0, 0, 1, 1, 1, 1]))
+    found = float(evaluate_preference(preference("copg", temperature=0.5), batch).loss)
+    assert found == pytest.approx((2 * reward[:2].var(ddof=1) + 4 * reward[2:].var(ddof=1)) / 6 / 0.5, rel=1e-6)
+
+
 def test_groups_that_make_no_pairs_are_refused():
     side = Sequences(torch.tensor([-1.0, -2.0, -3.0]))
     with pytest.raises(BatchError, match="sequence 2 is alone in its group 4"):
