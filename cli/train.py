@@ -71,6 +71,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--objective", metavar="OBJECTIVE", help="of the catalogue (default: grpo)")
     parser.add_argument("--task", metavar="TASK", help="digit_chain, or a dataset of reasoning-gym (default: digit_chain)")
     parser.add_argument("--model", metavar="MODEL", help="tiny, smollm2 or a folder (default: tiny)")
+    parser.add_argument("--precision", metavar="TYPE", help="float32, bfloat16 or auto: bfloat16 on a GPU (default: auto)")
     parser.add_argument("--out", metavar="DIR", default="run", help="the run's folder (default: run)")
     parser.add_argument("--resume", action="store_true", help="take up the run in the folder; other words change its settings")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how much memory it takes")
@@ -118,6 +119,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from ..llm.train.settings import Settings
 
     given: dict[str, Any] = {name: getattr(arguments, name) for name in NUMBERS if getattr(arguments, name) is not None}
+    if arguments.precision is not None:
+        given["precision"] = arguments.precision
     for name in ("objective", "task", "model"):
         if getattr(arguments, name) is not None:
             given[name], given[f"{name}_settings"] = spelled(getattr(arguments, name))

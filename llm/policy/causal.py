@@ -4,12 +4,16 @@ r"""A policy: a causal language model, read through the two things that training
 Hidden states. With prompts x_g and answers y_i of the groups g(i), what predicts y_{i,t} is the last hidden state at y_{i,t-1},
 for t = 0 that of the prompt. The keys and values of a prompt are the same for all answers of its group, so the prompt passes
 through the model once a group and not once an answer, and its cache is indexed by g(i). Indexing is differentiable, so this is
-the gradient too: that of a key adds up over the group before it passes back through the prompt.
+the gradient too: that of a key adds up over the group before it passes back through the prompt. In the same way what all
+prompts of a batch begin with (the examples of a few-shot prompt) passes through once for all of them.
 
 Log-probabilities. The head turns hidden states into log-probability, entropy and top mass of each token (`cuda.head`); the
 table of logits, answers x positions x vocabulary, is never held.
 
 Temperature tau belongs to the policy: pi(. | s) = softmax(z(s) / tau), sampled and trained alike.
+
+Precision. Weights, residual stream and head keep their type; with mixed precision the products inside the body are taken in
+half precision. The head is left out of it: log p is a difference of logits of size 10 to 30, and bfloat16 rounds those by 0.06.
 
 Shape suffixes: G prompts, P prompt positions, B answers, T answer positions, D hidden width, V vocabulary, N policy tokens.
 """
@@ -19,6 +23,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,10 +34,14 @@ from ...cuda.head import HeadValues, linear_log_prob
 from .errors import PolicyError
 from .tokenizer import Tokenizer
 
+WORTHWHILE = 64
+"""So many tokens must a common beginning save to be passed through the model by itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts of a batch, padded on the left, so that all end in the last column.
+    """Prompts of a batch: what they all begin with, then padding, then the rest, so that all end in the last column. (A model
+    whose attention counts columns needs the padding first.)
 
     token_GP: (G, P), int64. real_GP: (G, P), bool, false on padding.
     """
@@ -41,21 +50,29 @@ class Prompts:
     real_GP: Tensor
 
     @classmethod
-    def of(cls, tokens: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu") -> Prompts:
+    def of(
+        cls, tokens: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu", *, padding_first: bool = False
+    ) -> Prompts:
         """From lists of tokens. Raises PolicyError for an empty prompt."""
         for i, prompt in enumerate(tokens):
             if not len(prompt):
                 raise PolicyError(f"prompt {i} is empty, and nothing predicts its first token; begin it with one token")
-        width = max(map(len, tokens))
-        token_GP = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in tokens], device=device)
-        length_G = torch.tensor([len(prompt) for prompt in tokens], device=device)
-        return cls(token_GP, torch.arange(width, device=device) >= width - length_G[:, None])
+        width, head = max(map(len, tokens)), 0 if padding_first else common(tokens)
+        rows = [[*prompt[:head], *[pad] * (width - len(prompt)), *prompt[head:]] for prompt in tokens]
+        place_P, length_G = torch.arange(width, device=device), torch.tensor([len(prompt) for prompt in tokens], device=device)
+        return cls(torch.tensor(rows, device=device), (place_P < head) | (place_P >= head + width - length_G[:, None]))
 
     def select(self, index_G: Tensor) -> Prompts:
         """Some of the prompts, by an index of any number of them; columns that are padding in all of them fall away."""
         real_GP = self.real_GP[index_G]
-        first = int(real_GP.any(0).to(torch.int8).argmax())
-        return Prompts(self.token_GP[index_G][:, first:], real_GP[:, first:])
+        used_P = real_GP.any(0)
+        return Prompts(self.token_GP[index_G][:, used_P], real_GP[:, used_P])
+
+    @property
+    def shared(self) -> int:
+        """How many leading columns hold the same tokens in all rows; the last column is not counted."""
+        same_P = ((self.token_GP == self.token_GP[:1]) & self.real_GP).all(0)[:-1]
+        return int(same_P.to(torch.int8).cumprod(0).sum())
 
 
 @dataclass(eq=False)
@@ -67,20 +84,24 @@ class Policy:
     tokenizer: its tokenizer.
     name: how messages and checkpoints call it.
     adapter: the peft model around it, where there is one.
+    precision: half-precision type of the products inside the body (torch.bfloat16), None for the weights' own.
     """
 
     model: Any
     tokenizer: Tokenizer
     name: str = "policy"
     adapter: Any = field(default=None, repr=False)
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         self.model.eval()
         with torch.no_grad():
             token_BT = torch.arange(3, device=self.device)[None] % self.vocabulary
             wanted = self.model(input_ids=token_BT).logits
-            weight_VD, last_BTD = self._head(self.body(input_ids=token_BT).last_hidden_state)
+            out = self.body(input_ids=token_BT, use_cache=True)
+            weight_VD, last_BTD = self._head(out.last_hidden_state)
             found = last_BTD @ weight_VD.T
+        self._shares = shareable(out.past_key_values)
         if not torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-3 + 1e-2 * float(wanted.abs().max())):
             raise PolicyError(
                 f"{type(self.model).__name__} does more to its last hidden states than a linear map (a cap or a scale of the "
@@ -118,30 +139,46 @@ class Policy:
         frozen.adapter = None
         return frozen
 
+    def pack(self, tokens: Sequence[Sequence[int]]) -> Prompts:
+        """Prompts for this model from lists of tokens. Raises PolicyError for an empty prompt."""
+        return Prompts.of(tokens, self.tokenizer.pad, self.device, padding_first=not self._shares)
+
+    def mixed(self) -> AbstractContextManager[Any]:
+        """While it is entered, the body's weights are rounded to `precision` once and not once a call."""
+        return nullcontext() if self.precision is None else torch.autocast(self.device.type, dtype=self.precision)
+
     def prefill(self, prompts: Prompts) -> tuple[Any, Tensor]:
         """The prompts' cache, and the hidden states that predict the first token of an answer, (G, D)."""
         position_GP = (prompts.real_GP.cumsum(1) - 1).clamp(min=0)
-        out = self.body(
-            input_ids=prompts.token_GP,
-            attention_mask=prompts.real_GP.long(),
-            use_cache=True,
-            **self._positions(position_GP),
-        )
-        return out.past_key_values, out.last_hidden_state[:, -1]
+        head, rows = prompts.shared, len(prompts.token_GP)
+        if self._shares and head * (rows - 1) >= WORTHWHILE:
+            one, _ = self.prefill(Prompts(prompts.token_GP[:1, :head], prompts.real_GP[:1, :head]))
+            cache = indexed(one, torch.zeros(rows, dtype=torch.int64, device=self.device))
+            rest_GPD = self.extend(cache, prompts.token_GP[:, head:], prompts.real_GP, position_GP[:, head:])
+            return cache, rest_GPD[:, -1]
+        with self.mixed():
+            out = self.body(
+                input_ids=prompts.token_GP,
+                attention_mask=prompts.real_GP.long(),
+                use_cache=True,
+                **self._positions(position_GP),
+            )
+        return out.past_key_values, self._own(out.last_hidden_state[:, -1])
 
     def extend(self, cache: Any, token_BT: Tensor, real_BS: Tensor, position_BT: Tensor) -> Tensor:
         """Hidden states (B, T, D) at further tokens (B, T); the cache grows by them.
 
         real_BS: (B, S), bool, over what the cache holds and the new tokens. position_BT: (B, T), places in the sequence.
         """
-        out = self.body(
-            input_ids=token_BT,
-            attention_mask=real_BS.long(),
-            past_key_values=cache,
-            use_cache=True,
-            **self._positions(position_BT),
-        )
-        return out.last_hidden_state
+        with self.mixed():
+            out = self.body(
+                input_ids=token_BT,
+                attention_mask=real_BS.long(),
+                past_key_values=cache,
+                use_cache=True,
+                **self._positions(position_BT),
+            )
+        return self._own(out.last_hidden_state)
 
     def hidden_states(self, prompts: Prompts, group_B: Tensor, token_BT: Tensor, real_BT: Tensor) -> Tensor:
         """What predicts each token of the answers, (B, T, D), differentiable.
@@ -151,9 +188,9 @@ class Policy:
         """
         position_BT = prompts.real_GP.sum(1)[group_B, None] + torch.arange(token_BT.shape[1], device=token_BT.device)
         real_BS = torch.cat([prompts.real_GP[group_B], real_BT], 1)[:, :-1]
-        cache, last_GD = self.prefill(prompts)
-        if not shareable(cache):
+        if not self._shares:
             return self._hidden_unshared(prompts, group_B, token_BT, real_BS)
+        cache, last_GD = self.prefill(prompts)
         first_B1D = last_GD[group_B, None]
         if token_BT.shape[1] == 1:
             return first_B1D
@@ -169,6 +206,10 @@ class Policy:
 
     def logits(self, hidden_BD: Tensor) -> Tensor:
         """Logits (B, V) in float32 at hidden states (B, D), for sampling."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._logits(hidden_BD)
+
+    def _logits(self, hidden_BD: Tensor) -> Tensor:
         weight_VD, hidden_BD = self._head(hidden_BD)
         return (hidden_BD @ weight_VD.T).float() if hidden_BD.dtype != torch.float64 else hidden_BD @ weight_VD.T
 
@@ -182,6 +223,10 @@ class Policy:
         one_N1 = torch.ones_like(hidden_ND[..., :1])
         return torch.cat([weight_VD, bias_V.to(hidden_ND.dtype)[:, None]], 1), torch.cat([hidden_ND, one_N1], -1)
 
+    def _own(self, hidden_BTD: Tensor) -> Tensor:
+        """Hidden states in the weights' type, whatever mixed precision made of them."""
+        return hidden_BTD if self.precision is None else hidden_BTD.to(self.model.dtype)
+
     def _positions(self, position_BT: Tensor) -> dict[str, Tensor]:
         """Position ids, for bodies that take them."""
         return {"position_ids": position_BT} if "position_ids" in inspect.signature(self.body.forward).parameters else {}
@@ -190,8 +235,16 @@ class Policy:
         """As `hidden_states`, each prompt computed once an answer: for caches that cannot be indexed (sliding windows)."""
         token_BS = torch.cat([prompts.token_GP[group_B], token_BT], 1)[:, :-1]
         position_BS = (real_BS.cumsum(1) - 1).clamp(min=0)
-        out = self.body(input_ids=token_BS, attention_mask=real_BS.long(), use_cache=False, **self._positions(position_BS))
-        return out.last_hidden_state[:, prompts.token_GP.shape[1] - 1 :]
+        named = self._positions(position_BS)
+        with self.mixed():
+            out = self.body(input_ids=token_BS, attention_mask=real_BS.long(), use_cache=False, **named)
+        return self._own(out.last_hidden_state[:, prompts.token_GP.shape[1] - 1 :])
+
+
+def common(tokens: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of these begin with, less than the shortest has."""
+    first, limit = tokens[0], min(map(len, tokens)) - 1
+    return next((i for i in range(limit) if any(prompt[i] != first[i] for prompt in tokens)), limit)
 
 
 def shareable(cache: Any) -> bool:

@@ -125,11 +125,12 @@ def sample(
     """
     if not prompts or len(keys) != len(prompts) or group_size < 1:
         raise PolicyError(f"{len(prompts)} prompts, {len(keys)} keys, groups of {group_size}; give a key a prompt, and some")
-    packed = Prompts.of(prompts, policy.tokenizer.pad, policy.device)
+    packed = policy.pack(prompts)
     streams = [stream for key in keys for stream in uniforms(key, group_size, sampling.max_tokens)]
     answers = [_Answer(b, b // group_size, stream) for b, stream in enumerate(streams)]
     stops = frozenset((*policy.tokenizer.eos, *sampling.stop))
-    _write_all(policy, packed, answers, sampling, stops, respond)
+    with policy.mixed():
+        _write_all(policy, packed, answers, sampling, stops, respond)
     return _rectangle(policy, packed, answers, sampling)
 
 

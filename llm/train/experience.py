@@ -21,7 +21,7 @@ from ..batch import TokenBatch
 from ..environments.problem import Problem, Sample
 from ..environments.reward import Failure, Rewarded
 from ..objective import ObjectiveSpec
-from ..policy.causal import Policy, Prompts
+from ..policy.causal import Policy
 from ..rollout.rollout import Rollout, sample
 from ..rollout.score import Scores, score
 from .parallel import widened
@@ -121,7 +121,7 @@ def demonstrations(run: Run, numbers: Sequence[int]) -> Rollout:
     length_B = torch.tensor([len(answer) for answer in answers], device=device)
     real_BT = torch.arange(width, device=device) < length_B[:, None]
     return Rollout(
-        Prompts.of(prompts, tokenizer.pad, device),
+        run.policy.pack(prompts),
         torch.arange(len(answers), device=device),
         token_BT,
         real_BT,
@@ -165,7 +165,8 @@ def _fields(run: Run, rollout: Rollout, rewarded: Rewarded, size: int) -> dict[s
         "first_call_B": _first_call(rollout),
         "rounds_left_B": torch.zeros_like(rows),
     }
-    differs = own.top_p < 1 or spec.behaviour is not None or next(run.policy.model.parameters()).element_size() < 4
+    half = run.policy.precision is not None or next(run.policy.model.parameters()).element_size() < 4
+    differs = own.top_p < 1 or spec.behaviour is not None or half
     if differs or own.objective == "sft" or needs & {"value_BT", "hidden_BTD", "log_policy_BTV"}:
         wanted = {"critic": run.critic, "hidden": "hidden_BTD" in needs, "table": "log_policy_BTV" in needs}
         old = rescored(run, run.policy, rollout, **wanted)

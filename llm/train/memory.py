@@ -8,6 +8,7 @@ With W weights of which W' are trained, R microbatch answers, S prompt and T ans
     head       2 p V, and V D for its gradient while it is added up
     sampling   2 L K (S + T) a running answer (a cache and its successor), and 4 V of its distribution in double precision
 
+With mixed precision the body's products are kept in 2 bytes, and its weights once more in 2.
 The constants 14 and 4 are those of a Llama block. It is an estimate: measured peaks lie within a factor of 1.5.
 """
 
@@ -66,14 +67,17 @@ def estimate_memory(settings: Settings, policy: Policy, prompt_length: int) -> M
     every = max(settings.prompts, settings.pool if settings.prefers else 0) * settings.group_size
     span, answer = prompt_length + settings.max_tokens, settings.max_tokens
     kept = layers * (14 * width + 4 * inner) * (rows * answer + group * prompt_length)
+    mixed = policy.precision is not None
+    cast = 2 * (total - policy.vocabulary * width) * mixed
+    inside = min(size, 2) if mixed else size
     head = 2 * min(PIECE, rows * answer) * policy.vocabulary + policy.vocabulary * width
     return MemoryEstimate(
         weights=size * total,
         reference=size * total * copied,
         gradient=size * trained,
         optimiser=2 * size * trained,
-        update=size * (kept + rows * prompt_length * layers * keys + head),
-        sampling=every * (2 * size * layers * keys * span + 32 * policy.vocabulary),
+        update=inside * (kept + rows * prompt_length * layers * keys) + size * head + cast,
+        sampling=every * (2 * inside * layers * keys * span + 32 * policy.vocabulary) + cast,
         available=_available(),
     )
 

@@ -70,6 +70,8 @@ def new_run(settings: Settings, processes: Processes | None = None) -> Run:
     policy = open_policy(settings.model, settings.seed, **settings.model_settings)
     if torch.cuda.is_available():
         policy.model.cuda()
+    if settings.precision == "bfloat16" or (settings.precision == "auto" and policy.device.type == "cuda"):
+        policy.precision = torch.bfloat16
     critic = CriticHead(policy.width).to(policy.device) if isinstance(spec, ObjectiveSpec) and spec.critic else None
     groups: list[dict[str, Any]] = [{"params": list(policy.trained().values()), "lr": settings.rate}]
     if critic is not None:

@@ -21,6 +21,9 @@ class TrainError(BanachError, ValueError):
     """A run cannot be made or continued as asked; the message says what does not fit and what to do."""
 
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Settings:
     """A run. Raises TrainError for numbers out of range, and for an objective that does not exist, with the nearest names.
@@ -31,6 +34,8 @@ class Settings:
     (largest norm of a gradient, 0 for any).
     epochs, minibatches: passes over a batch, and parts of it. microbatch: prompts whose answers are held at once; it changes
     memory, not the gradient.
+    precision: of the products inside the model, float32, bfloat16, or auto: bfloat16 on a GPU, float32 elsewhere. Weights,
+    residual stream, head and optimiser are in float32 in any case.
     reference_decay: 1 frozen, 0 previous iterate, in between an average. value_rate: of a critic's own AdamW.
     bundle: prompts whose answers are paid together, for objectives that bundle.
     pool, refresh: with preferences, prompts whose answers are compared, and steps after which they are drawn anew; 0 for
@@ -60,6 +65,7 @@ class Settings:
     epochs: int = 1
     minibatches: int = 1
     microbatch: int = 4
+    precision: str = "auto"
     reference_decay: float = 1.0
     value_rate: float = 1e-3
     bundle: int = 4
@@ -86,6 +92,8 @@ class Settings:
             raise TrainError(f"minibatches={self.minibatches} of {self.prompts} prompts; a minibatch holds whole groups")
         if not (self.rate > 0 and self.warm_rate > 0 and 0 <= self.noise <= 1):
             raise TrainError(f"rate={self.rate}, warm_rate={self.warm_rate}, noise={self.noise}; give positive rates, a share")
+        if self.precision not in PRECISIONS:
+            raise TrainError(f"precision={self.precision!r}; give {', '.join(PRECISIONS)}")
         known = (*OBJECTIVES, *PREFERENCES)
         if self.objective not in known:
             raise TrainError(f"no objective is called {self.objective!r}; {nearest(self.objective, known)}")

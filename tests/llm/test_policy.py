@@ -58,16 +58,16 @@ GROUP = [2, 0, 0, 1, 2]
 ANSWERS = [[1], [2, 3, 4], [5, 6], [7, 8, 9], [0, 0]]
 
 
-def rectangles():
+def rectangles(policy):
     width = max(map(len, ANSWERS))
     token = torch.tensor([answer + [10] * (width - len(answer)) for answer in ANSWERS])
     real = torch.tensor([[t < len(answer) for t in range(width)] for answer in ANSWERS])
-    return Prompts.of(PROMPTS, 10), torch.tensor(GROUP), token, real
+    return policy.pack(PROMPTS), torch.tensor(GROUP), token, real
 
 
 def shared(policy, temperature=1.0):
     """Log-probabilities of the answers' tokens, answer by answer, by the shared prompts."""
-    prompts, group, token, real = rectangles()
+    prompts, group, token, real = rectangles(policy)
     hidden = policy.hidden_states(prompts, group, token, real)
     return policy.head(hidden[real], token[real], temperature=temperature).logp_N
 
@@ -103,6 +103,18 @@ def test_a_temperature_divides_the_logits():
     policy = llama()
     policy.model.double()
     torch.testing.assert_close(shared(policy, 0.6), alone(policy, 0.6), rtol=0, atol=1e-9)
+
+
+def test_mixed_precision_rounds_inside_the_body_and_nowhere_else():
+    policy, mixed = llama(), llama()
+    mixed.precision = torch.bfloat16
+    (logp, slope), (rounded, rounded_slope) = gradient(policy, shared), gradient(mixed, shared)
+    assert rounded.dtype == rounded_slope.dtype == torch.float32
+    assert 0 < float((rounded - logp).abs().max()) < 0.05
+    assert float(torch.cosine_similarity(slope, rounded_slope, dim=0)) > 0.999
+    hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    with mixed.mixed():
+        assert torch.equal(mixed.logits(hidden), policy.logits(hidden))
 
 
 def test_a_prompt_passes_once_through_the_model_for_all_its_answers():
@@ -149,6 +161,33 @@ def test_the_same_seed_gives_the_same_tiny_policy_and_leaves_the_global_generato
 def test_an_empty_prompt_is_refused_by_its_number():
     with pytest.raises(PolicyError, match="prompt 1 is empty"):
         Prompts.of([[1], []], 0)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, windowed])
+def test_what_all_prompts_begin_with_passes_once_and_changes_neither_function_nor_gradient(make, monkeypatch):
+    """Where attention slides over columns it passes once an answer."""
+    policy, seen = make(), []
+    policy.model.double()
+    examples = torch.randint(0, 10, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+    monkeypatch.setitem(globals(), "PROMPTS", [examples + prompt for prompt in PROMPTS])
+    logp, slope = gradient(policy, shared)
+    wanted, wanted_slope = gradient(policy, alone)
+    torch.testing.assert_close(logp, wanted, rtol=0, atol=1e-6 if make is windowed else 1e-12)
+    torch.testing.assert_close(slope, wanted_slope, rtol=0, atol=1e-6 * float(wanted_slope.abs().max()))
+    policy.body.register_forward_pre_hook(
+        lambda module, arguments, named: seen.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    shared(policy)
+    assert seen == ([(5, 46)] if make is windowed else [(1, 40), (3, 4), (5, 2)])
+
+
+def test_padding_stands_behind_what_all_prompts_begin_with():
+    packed = Prompts.of([[1, 2, 3, 4], [1, 2, 5]], 10)
+    assert packed.token_GP.tolist() == [[1, 2, 3, 4], [1, 2, 10, 5]]
+    assert packed.real_GP.tolist() == [[True] * 4, [True, True, False, True]]
+    assert packed.shared == 2
+    assert Prompts.of([[1, 2], [1, 2, 3]], 10).token_GP.tolist() == [[1, 10, 2], [1, 2, 3]]
+    assert packed.select(torch.tensor([1])).token_GP.tolist() == [[1, 2, 5]]
 
 
 def test_selected_prompts_lose_the_columns_that_none_of_them_needs():

@@ -147,6 +147,15 @@ def test_every_objective_of_the_catalogue_trains_by_name(name, tmp_path):
     assert (before != after).any()
 
 
+def test_in_mixed_precision_the_sampler_and_the_trainer_agree_but_for_rounding(tmp_path):
+    numbers = step(begun(objective="grpo", precision="bfloat16"), tmp_path)
+    assert 0 < numbers["sampler_gap_max"] < 0.1
+    assert math.isfinite(numbers["gradient_norm"])
+    assert step(begun(objective="grpo", precision="float32"), tmp_path)["sampler_gap_max"] < 1e-5
+    with pytest.raises(TrainError, match="precision='half'"):
+        small(precision="half")
+
+
 def test_maximum_likelihood_learns_its_answers(tmp_path):
     task = {"base": 3, "shortest": 1, "longest": 1}
     changes = {"rate": 1e-2, "warm_start": 0, "noise": 0.0, "prompts": 16, "evaluate_every": 30, "task_settings": task}
