@@ -26,7 +26,7 @@ examples:
   banach train --objective dr_grpo --task chain_sum --model smollm2 --steps 30 --max-tokens 8 --dry-run
   banach train --objective dpo:beta=0.1 --task chain_sum --model smollm2:lora=8 --out runs/dpo
   banach train --resume --out runs/dpo --steps 200          the same run, further
-  torchrun --nproc-per-node 2 -m banach.cli train ...       two processes, one policy"""
+  torchrun --nproc-per-node 2 -m banach.cli train --shard ...    two processes, one policy, each holding half"""
 
 NUMBERS = [
     "steps",
@@ -73,6 +73,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", metavar="MODEL", help="tiny, smollm2 or a folder (default: tiny)")
     parser.add_argument("--precision", metavar="TYPE", help="float32, bfloat16 or auto: bfloat16 on a GPU (default: auto)")
     parser.add_argument("--out", metavar="DIR", default="run", help="the run's folder (default: run)")
+    parser.add_argument("--shard", action="store_true", help="processes divide weights and optimiser among them (FSDP2)")
     parser.add_argument("--resume", action="store_true", help="take up the run in the folder; other words change its settings")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how much memory it takes")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -121,6 +122,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     given: dict[str, Any] = {name: getattr(arguments, name) for name in NUMBERS if getattr(arguments, name) is not None}
     if arguments.precision is not None:
         given["precision"] = arguments.precision
+    if arguments.shard:
+        given["shard"] = True
     for name in ("objective", "task", "model"):
         if getattr(arguments, name) is not None:
             given[name], given[f"{name}_settings"] = spelled(getattr(arguments, name))

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import Tensor, nn
 
 from ...cuda.head import HeadValues, linear_log_prob
@@ -85,6 +86,8 @@ class Policy:
     name: how messages and checkpoints call it.
     adapter: the peft model around it, where there is one.
     precision: half-precision type of the products inside the body (torch.bfloat16), None for the weights' own.
+    parts, anyone: of a policy that is divided among processes (`sharding`), its trained parameters, and the question whether
+        any process still has something to do.
     """
 
     model: Any
@@ -92,6 +95,8 @@ class Policy:
     name: str = "policy"
     adapter: Any = field(default=None, repr=False)
     precision: torch.dtype | None = None
+    parts: dict[str, nn.Parameter] | None = field(default=None, repr=False)
+    anyone: Callable[[bool], bool] = field(default=bool, repr=False)
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -99,6 +104,7 @@ class Policy:
             token_BT = torch.arange(3, device=self.device)[None] % self.vocabulary
             wanted = self.model(input_ids=token_BT).logits
             out = self.body(input_ids=token_BT, use_cache=True)
+            self.tied = self.model.get_output_embeddings().weight is self.model.get_input_embeddings().weight
             weight_VD, last_BTD = self._head(out.last_hidden_state)
             found = last_BTD @ weight_VD.T
         self._shares = shareable(out.past_key_values)
@@ -130,10 +136,14 @@ class Policy:
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that carry a gradient, by name."""
+        if self.parts is not None:
+            return self.parts
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def copy(self) -> Policy:
-        """The same function, without gradient, that stays as it is."""
+        """The same function, without gradient, that stays as it is. Raises PolicyError for a policy in parts."""
+        if self.parts is not None:
+            raise PolicyError(f"{self.name} is divided among processes; copy it before")
         frozen = copy.copy(self)
         frozen.model = copy.deepcopy(self.model).requires_grad_(False)
         frozen.adapter = None
@@ -151,7 +161,7 @@ class Policy:
         """The prompts' cache, and the hidden states that predict the first token of an answer, (G, D)."""
         position_GP = (prompts.real_GP.cumsum(1) - 1).clamp(min=0)
         head, rows = prompts.shared, len(prompts.token_GP)
-        if self._shares and head * (rows - 1) >= WORTHWHILE:
+        if self._shares and self.parts is None and head * (rows - 1) >= WORTHWHILE:
             one, _ = self.prefill(Prompts(prompts.token_GP[:1, :head], prompts.real_GP[:1, :head]))
             cache = indexed(one, torch.zeros(rows, dtype=torch.int64, device=self.device))
             rest_GPD = self.extend(cache, prompts.token_GP[:, head:], prompts.real_GP, position_GP[:, head:])
@@ -186,6 +196,9 @@ class Policy:
         group_B: (B,), int64, the row of `prompts` that each answer continues. token_BT, real_BT: (B, T), the answers, padded
         on the right, and where they are no padding.
         """
+        if self.parts is not None and token_BT.shape[1] == 1:
+            wider = F.pad(token_BT, (0, 1)), F.pad(real_BT, (0, 1))
+            return self.hidden_states(prompts, group_B, *wider)[:, :1]
         position_BT = prompts.real_GP.sum(1)[group_B, None] + torch.arange(token_BT.shape[1], device=token_BT.device)
         real_BS = torch.cat([prompts.real_GP[group_B], real_BT], 1)[:, :-1]
         if not self._shares:
@@ -196,6 +209,18 @@ class Policy:
             return first_B1D
         rest_BTD = self.extend(indexed(cache, group_B), token_BT[:, :-1], real_BS, position_BT[:, :-1])
         return torch.cat([first_B1D, rest_BTD], 1)
+
+    def idle(self, *, sampling: bool = False) -> None:
+        """Make the calls of a pass over answers, with gradients of zero, or of a token's sampling, and nothing else."""
+        token_11 = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        real_11 = torch.ones_like(token_11, dtype=torch.bool)
+        if sampling:
+            with self.mixed():
+                self.body(input_ids=token_11, attention_mask=real_11.long(), use_cache=False)
+            return
+        hidden_BTD = self.hidden_states(Prompts(token_11, real_11), token_11[0], token_11, real_11)
+        if hidden_BTD.requires_grad:
+            (0.0 * hidden_BTD.sum()).backward()
 
     def head(
         self, hidden_ND: Tensor, token_N: Tensor, *, temperature: float = 1.0, entropy: bool = True, top: int = 0
@@ -216,7 +241,7 @@ class Policy:
     def _head(self, hidden_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and hidden states of one type; a bias of the head is one more column of both."""
         head = self.model.get_output_embeddings()
-        weight_VD = head.weight.to(hidden_ND.dtype)
+        weight_VD = (self.model.get_input_embeddings() if self.tied else head).weight.to(hidden_ND.dtype)
         bias_V = getattr(head, "bias", None)
         if bias_V is None:
             return weight_VD, hidden_ND

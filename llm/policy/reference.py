@@ -17,6 +17,7 @@ import torch
 
 from .causal import Policy
 from .errors import PolicyError
+from .sharding import whole
 
 
 class Reference:
@@ -41,5 +42,6 @@ class Reference:
         """Move towards `policy`; to be called before each of its updates for the previous iterate, after it for an average."""
         if self.decay == 1:
             return
-        for mine, theirs in zip(self.policy.model.parameters(), policy.model.parameters(), strict=True):
+        all_theirs = policy.model.parameters() if policy.parts is None else policy.parts.values()
+        for mine, theirs in zip(self.policy.model.parameters(), map(whole, all_theirs), strict=True):
             mine.lerp_(theirs, 1 - self.decay) if self.decay else mine.copy_(theirs)

@@ -145,7 +145,10 @@ def _write_all(
     for layer in cache.layers:
         layer.reorder_cache(row_A)
     active = answers
-    while active:
+    while policy.anyone(bool(active)):
+        if not active:
+            policy.idle(sampling=True)
+            continue
         log_AV = sampling.log_distribution(policy.logits(hidden_AD))
         uniform_A = torch.tensor([answer.next_uniform() for answer in active], dtype=torch.float64, device=device)
         token_A = draw(log_AV, uniform_A)
@@ -154,7 +157,9 @@ def _write_all(
         going = [answer.take(token, logp, sampling.max_tokens, stops, respond) for answer, token, logp in drawn]
         active = [answer for answer, goes in zip(active, going, strict=True) if goes]
         if not active:
-            return
+            if policy.parts is not None:
+                policy.idle(sampling=True)
+            continue
         if not all(going):
             keep_A = torch.tensor(going, device=device).nonzero()[:, 0]
             real_AS, position_A = real_AS[keep_A], position_A[keep_A]

@@ -247,8 +247,8 @@ COPG = add(
         "gradient is clipped. Exact importance weights reach no regret either, with half the noise of a pair; truncated at 2 "
         "they stop at .009. On brackets of 1024 answers, 4000 pairs, CoPG ends at .002; PPO's clip at .087, IPO .167, DPO on "
         "ranked pairs at .264, exact importance weights at .358, a value baseline at .785. At the published rate, 1e-3, CoPG "
-        "is still at .013 on the bandit after 2000 steps, behind exact (.007) and truncated importance weights (.005); the rate "
-        "here, 5e-3, was raised after that run, so that every method reaches its rest.",
+        "is still at .013 on the bandit after 2000 steps, behind exact (.007) and truncated importance weights (.005); the "
+        "rate here, 5e-3, was raised after that run, so that every method reaches its rest.",
         bounds=(
             "on the policy a contrast is twice the gradient",
             "a contrast off the policy is a variance about the optimum",

@@ -22,11 +22,12 @@ from typing import Any
 import torch
 
 from ...mdp.errors import BanachError
+from ..policy.sharding import like, whole
 from .run import Run
 from .settings import Settings, TrainError
 
 STATE, TENSORS, OPTIMISER = "state.json", "tensors.safetensors", "optimiser.pt"
-FREE = ("steps", "keep", "checkpoint_every", "evaluate_every", "evaluate_problems", "microbatch")
+FREE = ("steps", "shard", "keep", "checkpoint_every", "evaluate_every", "evaluate_problems", "microbatch")
 """Settings that may change when a run resumes."""
 
 
@@ -34,31 +35,37 @@ class CheckpointDamaged(BanachError, RuntimeError):  # noqa: N818 - what is so, 
     """No checkpoint of a run can be read; the message says what is wrong with each."""
 
 
-def save_checkpoint(run: Run, folder: Path) -> Path:
-    """Write the run's state as of its step, then remove the oldest beyond those that are kept."""
+def save_checkpoint(run: Run, folder: Path) -> None:
+    """Write the run's state as of its step, then remove the oldest beyond those that are kept.
+
+    Every process must call it, since what is in parts is put together; the first one writes.
+    """
     from safetensors.torch import save_file
 
+    tensors = {name: whole(x).contiguous().cpu().clone() for name, x in run.tensors().items()}
+    optimiser = _of_whole(run.optimiser.state_dict())
+    if run.processes.rank:
+        return
     place = folder / "checkpoints"
     place.mkdir(parents=True, exist_ok=True)
     target = place / f"{run.step:08d}"
     with tempfile.TemporaryDirectory(dir=place, prefix=".writing-") as work:
-        whole = Path(work) / "checkpoint"
-        whole.mkdir()
-        save_file({name: x.contiguous().cpu().clone() for name, x in run.tensors().items()}, whole / TENSORS)
-        torch.save(run.optimiser.state_dict(), whole / OPTIMISER)
+        made = Path(work) / "checkpoint"
+        made.mkdir()
+        save_file(tensors, made / TENSORS)
+        torch.save(optimiser, made / OPTIMISER)
         state = {
             "step": run.step,
             "settings": run.settings.document(),
-            "sha256": {name: _sha256(whole / name) for name in (TENSORS, OPTIMISER)},
+            "sha256": {name: _sha256(made / name) for name in (TENSORS, OPTIMISER)},
         }
         sealed = state | {"seal": _seal(state)}
-        (whole / STATE).write_text(json.dumps(sealed, indent=2), encoding="utf-8")
+        (made / STATE).write_text(json.dumps(sealed, indent=2), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
-        os.replace(whole, target)
+        os.replace(made, target)
     for old in checkpoints(folder)[: -run.settings.keep]:
         shutil.rmtree(old)
-    return target
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -115,8 +122,19 @@ def _fill(run: Run, tensors: dict[str, torch.Tensor], optimiser: dict[str, Any])
     if set(mine) != set(tensors):
         raise TrainError(f"the checkpoint holds {len(tensors)} tensors, the run {len(mine)}; is it of another model?")
     for name, x in tensors.items():
-        mine[name].copy_(x)
+        mine[name].copy_(like(x, mine[name]))
+    parameters = [x for group in run.optimiser.param_groups for x in group["params"]]
+    for i, state in optimiser["state"].items():
+        for name, x in state.items():
+            if x.shape == parameters[i].shape:
+                state[name] = like(x, parameters[i])
     run.optimiser.load_state_dict(optimiser)
+
+
+def _of_whole(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state with its tensors put together."""
+    each = {i: {name: whole(x) for name, x in one.items()} for i, one in state["state"].items()}
+    return {"state": each, "param_groups": state["param_groups"]}
 
 
 def _seal(state: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from .memory import estimate_memory
 from .metrics import append_failures, append_metrics, cut_metrics, read_metrics
 from .parallel import Processes
 from .preference import refreshed, update_pairs
-from .run import Run, needs_reference, new_run
+from .run import Run, divide, needs_reference, new_run
 from .settings import Settings, TrainError
 from .update import update
 
@@ -69,8 +69,8 @@ def train(
         numbers["seconds"] = time.perf_counter() - start
         if run.processes.rank == 0:
             append_metrics(folder, run.step, numbers)
-            if run.step == settings.steps or (settings.checkpoint_every and run.step % settings.checkpoint_every == 0):
-                save_checkpoint(run, folder)
+        if run.step == settings.steps or (settings.checkpoint_every and run.step % settings.checkpoint_every == 0):
+            save_checkpoint(run, folder)
         report(run.step, settings.steps, f"reward {numbers.get('reward_mean', numbers.get('accuracy', 0.0)):.3f}")
     run.processes.wait()
     lines = read_metrics(folder)
@@ -113,6 +113,8 @@ def _opened(settings: Settings, folder: Path, resume: bool, report: Report) -> R
             report(done + 1, settings.warm_start, "warm start")
     if needs_reference(run.spec, settings.refresh):
         run.reference = Reference(run.policy, settings.reference_decay)
+    if settings.shard and processes.size > 1:
+        divide(run)
     if resume:
         load_checkpoint(run, folder, lambda text: warnings.warn(text, stacklevel=4))
     processes.wait()
@@ -122,14 +124,14 @@ def _opened(settings: Settings, folder: Path, resume: bool, report: Report) -> R
             Path(temporary).write_text(json.dumps(settings.document(), indent=2), encoding="utf-8")
         if resume:
             cut_metrics(folder, run.step)
-        else:
-            save_checkpoint(run, folder)
+    if not resume:
+        save_checkpoint(run, folder)
     return run
 
 
 def _fits(run: Run) -> None:
     longest = max(len(run.policy.tokenizer.encode(run.task.problem(i).prompt)) for i in range(8))
-    estimate_memory(run.settings, run.policy, longest).check()
+    estimate_memory(run.settings, run.policy, longest, run.processes.size).check()
 
 
 def _fit(run: Run, done: int) -> None:

@@ -52,8 +52,9 @@ class MemoryEstimate:
         return f"estimated peak {self.peak / 1e9:.2f} GB ({each}{free})"
 
 
-def estimate_memory(settings: Settings, policy: Policy, prompt_length: int) -> MemoryEstimate:
-    """The estimate for a policy on prompts of this many tokens."""
+def estimate_memory(settings: Settings, policy: Policy, prompt_length: int, processes: int = 1) -> MemoryEstimate:
+    """The estimate, for one process, of a policy on prompts of this many tokens; processes: how many train it."""
+    parts = processes if settings.shard else 1
     config, size = policy.model.config, next(policy.model.parameters()).element_size()
     layers, width = config.num_hidden_layers, config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
@@ -72,10 +73,10 @@ def estimate_memory(settings: Settings, policy: Policy, prompt_length: int) -> M
     inside = min(size, 2) if mixed else size
     head = 2 * min(PIECE, rows * answer) * policy.vocabulary + policy.vocabulary * width
     return MemoryEstimate(
-        weights=size * total,
+        weights=size * total // parts,
         reference=size * total * copied,
-        gradient=size * trained,
-        optimiser=2 * size * trained,
+        gradient=size * trained // parts,
+        optimiser=2 * size * trained // parts,
         update=inside * (kept + rows * prompt_length * layers * keys) + size * head + cast,
         sampling=every * (2 * inside * layers * keys * span + 32 * policy.vocabulary) + cast,
         available=_available(),

@@ -2,7 +2,8 @@ r"""Several processes that train one policy: each samples and scores its share o
 
 What couples answers (advantages, filters, normalisers) is planned on the whole batch, which every process has: the fields of
 its answers, numbers a token, are exchanged. Each process then adds up the gradient of its own answers, and the sum over
-processes is the gradient of the batch, up to the order of additions. A process alone exchanges nothing.
+processes is the gradient of the batch, up to the order of additions. A process alone exchanges nothing. Weights, gradients
+and the optimiser's state are whole in every process, or, with `Settings.shard`, divided among them (`llm.policy.sharding`).
 
 Shape suffixes: B answers, T answer positions.
 """
@@ -72,6 +73,14 @@ class Processes:
         if self.size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
+
+    def most(self, mine: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return mine
+        number = torch.tensor(mine)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return int(number)
 
     def wait(self) -> None:
         """Until all processes are here."""

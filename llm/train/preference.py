@@ -29,7 +29,7 @@ from ..rollout.score import score
 from .experience import answered, rescored
 from .run import Run
 from .settings import TrainError
-from .update import descend
+from .update import descend, idle_passes
 
 ROLLOUT = ("token_BT", "real_BT", "mask_BT", "logp_sampler_BT", "turn_BT", "truncated_B")
 
@@ -105,7 +105,8 @@ def update_pairs(run: Run) -> dict[str, float]:
         chunks = mine.split(own.microbatch) if len(mine) else ()
         run.optimiser.zero_grad(set_to_none=True)
         once = run.processes.size == 1 and len(chunks) == 1
-        logp_A = _logp(run, run.policy, rollout) if once else _gathered(run, rollout, chunks, n)
+        more = idle_passes(run, len(chunks))
+        logp_A = _logp(run, run.policy, rollout) if once else _gathered(run, rollout, chunks, more, n)
         batch = _batch(run, pool, index_A, rollout, logp_A)
         found = evaluate_preference(spec, batch)
         if once:
@@ -115,6 +116,8 @@ def update_pairs(run: Run) -> dict[str, float]:
             for chunk in chunks:
                 rows = torch.cat([chunk, chunk + n])
                 (-(weight_A[rows] * _logp(run, run.policy, rollout.select(rows))).sum()).backward()
+            for _ in range(more):
+                run.policy.idle()
         norm = descend(run)
         if not numbers:
             numbers = {"loss": float(found.loss.detach()), **found.diagnostics, "gradient_norm": norm}
@@ -145,12 +148,14 @@ def _total(rollout: Rollout, logp_BT: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _gathered(run: Run, rollout: Rollout, chunks: tuple[Tensor, ...], n: int) -> Tensor:
+def _gathered(run: Run, rollout: Rollout, chunks: tuple[Tensor, ...], more: int, n: int) -> Tensor:
     """(A,): log-probabilities of all answers, each process computing those of its pairs."""
     logp_A = torch.zeros(2 * n, dtype=torch.promote_types(run.policy.model.dtype, torch.float32), device=rollout.group_B.device)
     for chunk in chunks:
         rows = torch.cat([chunk, chunk + n])
         logp_A[rows] = _logp(run, run.policy, rollout.select(rows))
+    for _ in range(more):
+        run.policy.idle()
     run.processes.add([logp_A])
     return logp_A.requires_grad_(False)
 

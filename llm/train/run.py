@@ -15,6 +15,7 @@ from ..objective import ObjectiveSpec
 from ..policy.causal import Policy
 from ..policy.critic_head import CriticHead
 from ..policy.reference import Reference
+from ..policy.sharding import shard
 from ..preference_spec import PreferenceSpec
 from ..rollout.sampling import Sampling
 from .models import open_policy
@@ -73,11 +74,23 @@ def new_run(settings: Settings, processes: Processes | None = None) -> Run:
     if settings.precision == "bfloat16" or (settings.precision == "auto" and policy.device.type == "cuda"):
         policy.precision = torch.bfloat16
     critic = CriticHead(policy.width).to(policy.device) if isinstance(spec, ObjectiveSpec) and spec.critic else None
+    optimiser = adamw(settings, policy, critic)
+    return Run(settings, spec, posed, Reward.of(posed), policy, None, critic, optimiser, processes or Processes())
+
+
+def adamw(settings: Settings, policy: Policy, critic: CriticHead | None) -> torch.optim.Optimizer:
+    """The optimiser of the policy's parameters, and of the critic's."""
     groups: list[dict[str, Any]] = [{"params": list(policy.trained().values()), "lr": settings.rate}]
     if critic is not None:
         groups.append({"params": list(critic.parameters()), "lr": settings.value_rate})
-    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay)
-    return Run(settings, spec, posed, Reward.of(posed), policy, None, critic, optimiser, processes or Processes())
+    together = None if policy.parts is None else False  # parts and whole tensors do not mix; None is torch's own choice
+    return torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay, foreach=together)
+
+
+def divide(run: Run) -> None:
+    """Divide the run's policy and its optimiser's state among the processes. Raises PolicyError."""
+    shard(run.policy)
+    run.optimiser = adamw(run.settings, run.policy, run.critic)
 
 
 def needs_reference(spec: ObjectiveSpec | PreferenceSpec, refresh: int) -> bool:

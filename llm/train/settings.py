@@ -34,6 +34,7 @@ class Settings:
     (largest norm of a gradient, 0 for any).
     epochs, minibatches: passes over a batch, and parts of it. microbatch: prompts whose answers are held at once; it changes
     memory, not the gradient.
+    shard: whether several processes divide weights, gradients and the optimiser's state among them.
     precision: of the products inside the model, float32, bfloat16, or auto: bfloat16 on a GPU, float32 elsewhere. Weights,
     residual stream, head and optimiser are in float32 in any case.
     reference_decay: 1 frozen, 0 previous iterate, in between an average. value_rate: of a critic's own AdamW.
@@ -66,6 +67,7 @@ class Settings:
     minibatches: int = 1
     microbatch: int = 4
     precision: str = "auto"
+    shard: bool = False
     reference_decay: float = 1.0
     value_rate: float = 1e-3
     bundle: int = 4

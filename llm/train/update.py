@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..objective import ObjectiveSpec
 from ..plan import Plan, plan
+from ..policy.sharding import clip_norm, in_parts
 from ..rollout.score import mismatch, score
 from ..surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
 from .experience import Experience
@@ -121,10 +122,10 @@ def accumulate(run: Run, planned: Plan, experience: Experience, rows: Tensor, sc
     batch, width = planned.batch, planned.batch.mask_BT.shape[1]
     last = experience.first + len(experience.rollout)
     rows = rows[(rows >= experience.first) & (rows < last)]
-    if not len(rows):
-        return
+    parts = torch.unique(batch.group_B[rows]).split(own.microbatch) if len(rows) else ()
+    more = idle_passes(run, len(parts))
     full = spec.loss_divergence is not None and spec.loss_divergence.estimator == "full"
-    for groups in torch.unique(batch.group_B[rows]).split(own.microbatch):
+    for groups in parts:
         part = rows[torch.isin(batch.group_B[rows], groups)]
         scores = score(
             run.policy,
@@ -150,6 +151,16 @@ def accumulate(run: Run, planned: Plan, experience: Experience, rows: Tensor, sc
             seen.entropy_BT[part] = entropy_BT.detach().to(seen.logp_BT.dtype)
             if scores.top_mass_BT is not None:
                 seen.top_BT[part] = widened(scores.top_mass_BT, width).to(seen.logp_BT.dtype)
+    for _ in range(more):
+        run.policy.idle()
+
+
+def idle_passes(run: Run, passes: int) -> int:
+    """Passes that other processes make beside the `passes` of this one, and that it must keep them company in.
+
+    To be asked before the first of them; 0 where the policy is not in parts.
+    """
+    return 0 if run.policy.parts is None else run.processes.most(passes) - passes
 
 
 def descend(run: Run) -> float:
@@ -159,8 +170,9 @@ def descend(run: Run) -> float:
     if run.processes.size > 1:
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        run.processes.add([p.grad for p in parameters])
-    norm = float(torch.nn.utils.clip_grad_norm_(groups[0]["params"], own.clip_norm or math.inf))
+        run.processes.add([p.grad for p in parameters if not in_parts(p)])
+    clip = torch.nn.utils.clip_grad_norm_ if run.policy.parts is None else clip_norm
+    norm = float(clip(groups[0]["params"], own.clip_norm or math.inf))
     progress = min(1.0, (run.step + 1) / own.warmup) if own.warmup else 1.0
     for group, rate in zip(groups, (own.rate, own.value_rate), strict=False):
         group["lr"] = progress * rate

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from banach.llm.train import TrainError, read_metrics, train
+from banach.llm.policy import PolicyError
+from banach.llm.policy.sharding import shard
+from banach.llm.train import TrainError, open_policy, read_metrics, train
 from banach.llm.train.parallel import Processes, widened
 
 from .training import small
@@ -18,6 +21,9 @@ KINDS = {
     "grpo": {"objective": "grpo", "minibatches": 2},
     "ppo": {"objective": "ppo", "prompts": 2},
     "dpo": {"objective": "dpo"},
+    "grpo, divided": {"objective": "grpo", "minibatches": 2, "microbatch": 1, "reference_decay": 0.7, "shard": True},
+    "ppo, divided": {"objective": "ppo", "prompts": 2, "shard": True, "precision": "bfloat16"},
+    "dpo, divided": {"objective": "dpo", "prompts": 3, "microbatch": 1, "shard": True},
 }
 
 PROGRAM = """
@@ -25,7 +31,10 @@ import json, sys, torch
 torch.set_num_threads(1)
 from banach.llm.train import Settings, train
 for name, settings in json.loads(sys.argv[1]).items():
-    train(Settings(**settings), f"{sys.argv[2]}/{name}")
+    made = train(Settings(**settings), f"{sys.argv[2]}/{name}")
+    if settings["shard"]:
+        held = sum(p.to_local().numel() for p in made.policy.trained().values())
+        open(f"{sys.argv[2]}/{name}/held-{torch.distributed.get_rank()}", "w").write(str(held))
 """
 
 
@@ -65,6 +74,36 @@ def test_two_processes_arrive_at_the_weights_of_one(name, folders):
     for key, x in one.items():
         if key.startswith("policy."):
             torch.testing.assert_close(two[key], x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if "divided" in name])
+def test_a_process_holds_its_part_of_the_weights(name, folders):
+    from safetensors.torch import load_file
+
+    weights = load_file(folders[1] / name / "checkpoints" / "00000003" / "tensors.safetensors")
+    total = sum(x.numel() for key, x in weights.items() if key.startswith("policy."))
+    held = [int((folders[0] / name / f"held-{rank}").read_text()) for rank in range(2)]
+    assert sum(held) == total
+    assert max(held) < 0.6 * total
+
+
+def test_what_two_processes_divided_one_resumes(folders, tmp_path):
+    further = small(warm_start=5, steps=4, **(KINDS["grpo, divided"] | {"shard": False}))
+    lines = []
+    for i, folder in enumerate(folders):
+        shutil.copytree(folder / "grpo, divided", tmp_path / str(i))
+        lines.append(train(further, tmp_path / str(i), resume=True).metrics[-1])
+    assert lines[0]["step"] == 4
+    for key in set(lines[0]) - {"seconds"}:
+        assert lines[0][key] == pytest.approx(lines[1][key], rel=5e-3, abs=5e-5), key
+
+
+def test_a_policy_with_an_adapter_is_not_divided(tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    policy = open_policy("tiny", lora=2)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(PolicyError, match="has an adapter"):
+        shard(policy)
 
 
 def test_a_process_alone_has_everything():
