@@ -208,7 +208,8 @@ DAA = add(
         "turns within 20 steps, long before gold, and the rule keeps 1.29 of DPO's 2.49, the last checkpoint 2.30. IPO and "
         "the hinge are stopped at the start there, too. A parabola in the chosen's likelihood misses gold by 16 to 47 % "
         "less than a line (published: 24 and 26 %). The scale of gold, the noise of the labels, the rates and the spread of "
-        "the reference were settled on one or two of these seeds, the first choice showing almost no peak; the rule was not tuned.",
+        "the reference were settled on one or two of these seeds, the first choice showing almost no peak; the rule was not "
+        "tuned.",
         bounds=(
             "gold turns where it ceases to go with the proxy",
             "the proxy never turns",
