@@ -34,10 +34,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "grpo": {},
     "dr_grpo": {},
     "risk_po": {},
-    "nft": {},
+    "nft": {"objective_settings": {"threshold": 1.0}},
     "dpo": {"prompts": 32, "pool": 32, "refresh": 4, "microbatch": 32},
 }
-"""What is set apart for each. DPO draws its pool anew every four steps: as many answers in all as the others."""
+"""What is set apart for each. NFT asks for verdicts, and some wrong answers are paid a little. DPO draws its pool anew every
+four steps: as many answers in all as the others.
+"""
 HELD_OUT, PROBLEMS = 500_000, 256
 KEPT = (
     "reward_mean",
@@ -55,6 +57,7 @@ def main(words: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     path = options.out / f"learning_{options.model}.json"
     found = json.loads(path.read_text()) if path.exists() else _begun(options)
+    found["settings"] = {method: _settings(options, method, 0).document() for method in METHODS}
     for seed in range(options.seeds):
         for method in METHODS:
             if not any(run["method"] == method and run["seed"] == seed for run in found["runs"]):
@@ -97,7 +100,6 @@ def _begun(options: argparse.Namespace) -> dict[str, Any]:
         f"--steps {options.steps} --rate {options.rate:g}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.description(),
-        "settings": {method: _settings(options, method, 0).document() for method in METHODS},
         "problems": PROBLEMS,
         "beginning": _accuracies(open_policy(options.model), options),
         "runs": [],

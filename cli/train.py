@@ -69,10 +69,14 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "train", help=HELP, description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--objective", metavar="OBJECTIVE", help="of the catalogue (default: grpo)")
-    parser.add_argument("--task", metavar="TASK", help="digit_chain, or a dataset of reasoning-gym (default: digit_chain)")
+    parser.add_argument(
+        "--task", metavar="TASK", help="digit_chain, tool_sums, or of reasoning-gym (default: digit_chain)"
+    )
     parser.add_argument("--model", metavar="MODEL", help="tiny, smollm2 or a folder (default: tiny)")
     parser.add_argument("--precision", metavar="TYPE", help="float32, bfloat16 or auto: bfloat16 on a GPU (default: auto)")
     parser.add_argument("--out", metavar="DIR", default="run", help="the run's folder (default: run)")
+    parser.add_argument("--reference", metavar="RUN[@STEP]", help="a run's checkpoint in place of the initial policy")
+    parser.add_argument("--tensorboard", action="store_true", help="write the numbers for TensorBoard, too")
     parser.add_argument("--shard", action="store_true", help="processes divide weights and optimiser among them (FSDP2)")
     parser.add_argument("--resume", action="store_true", help="take up the run in the folder; other words change its settings")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how much memory it takes")
@@ -120,10 +124,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from ..llm.train.settings import Settings
 
     given: dict[str, Any] = {name: getattr(arguments, name) for name in NUMBERS if getattr(arguments, name) is not None}
-    if arguments.precision is not None:
-        given["precision"] = arguments.precision
-    if arguments.shard:
-        given["shard"] = True
+    given |= {name: getattr(arguments, name) for name in ("precision", "reference") if getattr(arguments, name) is not None}
+    given |= {name: True for name in ("shard", "tensorboard") if getattr(arguments, name)}
     for name in ("objective", "task", "model"):
         if getattr(arguments, name) is not None:
             given[name], given[f"{name}_settings"] = spelled(getattr(arguments, name))

@@ -6,6 +6,7 @@ from .problem import Problem, Sample, Task, TaskError
 from .python_tool import PythonTool, PythonTurns, SandboxUnavailable, ToolResult
 from .reasoning import ReasoningTask
 from .reward import Component, Failure, Gate, Reward, Rewarded, RewardFailed
+from .tool_sums import ToolSums
 
 __all__ = [
     "TASKS",
@@ -25,5 +26,6 @@ __all__ = [
     "Task",
     "TaskError",
     "ToolResult",
+    "ToolSums",
     "task",
 ]

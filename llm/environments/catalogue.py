@@ -1,4 +1,4 @@
-"""The tasks by name: DigitChain, and every dataset of reasoning-gym, some with settings that a small model can begin with."""
+"""The tasks by name: DigitChain, sums with a tool, and every dataset of reasoning-gym, some of them in easy settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from .digit_chain import DigitChain
 from .problem import Task, TaskError
 from .reasoning import ReasoningTask
+from .tool_sums import ToolSums
 
 EASY: dict[str, dict[str, Any]] = {
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
@@ -19,20 +20,22 @@ EASY: dict[str, dict[str, Any]] = {
 }
 """Settings under which a model of 135 million weights is right on a third to a half of the problems."""
 
-TASKS = ("digit_chain", *EASY)
+OWN = {"digit_chain": DigitChain, "tool_sums": ToolSums}
+
+TASKS = (*OWN, *EASY)
 """Names that come with settings; any other dataset of reasoning-gym goes by its own."""
 
 
 def task(name: str, **settings: Any) -> Task:
-    """The named task. settings: seed, shots, and those of the dataset, or of `DigitChain`.
+    """The named task. settings: seed, shots, and those of the dataset, of `DigitChain` or of `ToolSums`.
 
     Raises TaskError, with the nearest names, if there is none of that name, and for settings that it lacks.
     """
-    if name == "digit_chain":
+    if name in OWN:
         try:
-            return DigitChain(**settings)
+            return OWN[name](**settings)
         except TypeError as fault:
-            raise TaskError(f"digit_chain: {fault}") from None
+            raise TaskError(f"{name}: {fault}") from None
     known = _datasets()
     if name not in EASY and name not in known:
         near = difflib.get_close_matches(name, sorted({*TASKS, *known}), n=4, cutoff=0.4)

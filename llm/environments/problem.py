@@ -14,12 +14,16 @@ class TaskError(BanachError, ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. prompt: what the policy continues. answer: a right answer. index: its number. data: what the task keeps."""
+    """One problem. prompt: what the policy continues. answer: a right answer. index: its number. data: what the task keeps.
+
+    turns: of a right answer that speaks with an environment, the policy's turn, the environment's, and so on; or empty.
+    """
 
     prompt: str
     answer: str
     index: int
     data: Any = field(default=None, repr=False)
+    turns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,11 @@ class Sample:
 
 
 class Task(Protocol):
-    """Problems and their verifier."""
+    """Problems and their verifier.
+
+    A task whose answers have several turns also has a method `environment(tokenizer)`, which gives the `Respond` of
+    `llm.rollout` that follows a policy's turn, or None.
+    """
 
     @property
     def name(self) -> str:

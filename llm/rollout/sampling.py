@@ -64,8 +64,9 @@ def draw(log_BV: Tensor, uniform_B: Tensor) -> Tensor:
     The cumulated distribution is formed for stretches of the vocabulary, and inside one of them only.
     """
     rows, vocabulary = log_BV.shape
-    share_BKS = F.pad(log_BV.exp(), (0, -vocabulary % STRETCH)).reshape(rows, -1, STRETCH)
-    stretch_BK = share_BKS.sum(-1, dtype=torch.float64).cumsum(-1)
+    share_BV, missing = log_BV.exp(), -vocabulary % STRETCH
+    share_BKS = (F.pad(share_BV, (0, missing)) if missing else share_BV).reshape(rows, -1, STRETCH)
+    stretch_BK = share_BKS.sum(-1).double().cumsum(-1)  # a stretch in the type that its shares are rounded to
     level_B = uniform_B * stretch_BK[:, -1]
     k_B = torch.searchsorted(stretch_BK, level_B[:, None], right=True).clamp_(max=stretch_BK.shape[1] - 1)
     before_B = torch.where(k_B > 0, stretch_BK.gather(1, (k_B - 1).clamp(min=0)), 0.0)[:, 0]

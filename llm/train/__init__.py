@@ -7,6 +7,7 @@ from .loop import Outcome, train
 from .memory import MemoryEstimate, estimate_memory
 from .metrics import read_metrics
 from .models import open_policy
+from .pool import checkpoint_steps, policy_at
 from .settings import Settings, TrainError
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "Outcome",
     "Settings",
     "TrainError",
+    "checkpoint_steps",
     "diagnose",
     "estimate_memory",
     "evaluate_policy",
     "open_policy",
+    "policy_at",
     "read_metrics",
     "train",
 ]

@@ -27,7 +27,7 @@ from .run import Run
 from .settings import Settings, TrainError
 
 STATE, TENSORS, OPTIMISER = "state.json", "tensors.safetensors", "optimiser.pt"
-FREE = ("steps", "shard", "keep", "checkpoint_every", "evaluate_every", "evaluate_problems", "microbatch")
+FREE = ("steps", "shard", "tensorboard", "keep", "checkpoint_every", "evaluate_every", "evaluate_problems", "microbatch")
 """Settings that may change when a run resumes."""
 
 
@@ -81,7 +81,7 @@ def load_checkpoint(run: Run, folder: Path, warn: Callable[[str], None]) -> None
     faults = []
     for path in reversed(checkpoints(folder)):
         try:
-            state, tensors, optimiser = _read(path)
+            state, tensors, optimiser = read_checkpoint(path)
         except (OSError, ValueError, KeyError, RuntimeError, EOFError) as fault:
             faults.append(f"{path.name}: {fault}")
             warn(f"checkpoint {path.name} is damaged ({fault}); the one before is used")
@@ -93,7 +93,8 @@ def load_checkpoint(run: Run, folder: Path, warn: Callable[[str], None]) -> None
     raise CheckpointDamaged(f"{folder} has no checkpoint that can be read: {'; '.join(faults) or 'there is none'}")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
+    """State, tensors and optimiser of a checkpoint. Raises OSError, ValueError, KeyError, RuntimeError, EOFError if damaged."""
     from safetensors.torch import load_file
 
     state = json.loads((path / STATE).read_text(encoding="utf-8"))

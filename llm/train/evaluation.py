@@ -13,6 +13,7 @@ from ..environments.reward import Reward
 from ..policy.causal import Policy
 from ..rollout.rollout import sample
 from ..rollout.sampling import Sampling
+from .experience import environment
 
 Z = 1.959963984540054
 GREEDY = 1e-9
@@ -51,7 +52,8 @@ def evaluate_policy(
     for start in range(problems.start, problems.stop, at_once):
         posed = [task.problem(i) for i in range(start, min(start + at_once, problems.stop))]
         prompts = [policy.tokenizer.encode(problem.prompt) for problem in posed]
-        rollout = sample(policy, prompts, 1, drawn, [(seed, 11, problem.index) for problem in posed])
+        keys = [(seed, 11, problem.index) for problem in posed]
+        rollout = sample(policy, prompts, 1, drawn, keys, environment(task, policy))
         texts = [policy.tokenizer.decode(tokens) for tokens in rollout.answers()]
         rewarded = reward([Sample(problem, text) for problem, text in zip(posed, texts, strict=True)])
         right += int((rewarded.reward_B >= 1).sum())

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from ..batch import TokenBatch
-from ..environments.problem import Problem, Sample
+from ..environments.problem import Problem, Sample, Task
 from ..environments.reward import Failure, Rewarded
 from ..objective import ObjectiveSpec
 from ..policy.causal import Policy
-from ..rollout.rollout import Rollout, sample
+from ..rollout.rollout import Respond, Rollout, sample
 from ..rollout.score import Scores, score
 from .parallel import widened
 from .run import Run
@@ -89,8 +89,14 @@ def answered(run: Run, step: int, places: Sequence[int]) -> tuple[Rollout, Rewar
     problems = [run.task.problem(step * own.prompts + place) for place in places]
     prompts = [run.policy.tokenizer.encode(problem.prompt) for problem in problems]
     keys = [(own.seed, step, place) for place in places]
-    rollout = sample(run.policy, prompts, own.group_size, run.sampling, keys)
+    rollout = sample(run.policy, prompts, own.group_size, run.sampling, keys, environment(run.task, run.policy))
     return rollout, run.reward(read(run.policy, problems, rollout, own.group_size))
+
+
+def environment(task: Task, policy: Policy) -> Respond | None:
+    """What answers a turn of the policy's on this task, if anything does."""
+    of = getattr(task, "environment", None)
+    return None if of is None else of(policy.tokenizer)
 
 
 def read(policy: Policy, problems: Sequence[Problem], rollout: Rollout, group_size: int) -> list[Sample]:
@@ -104,30 +110,35 @@ def read(policy: Policy, problems: Sequence[Problem], rollout: Rollout, group_si
 def demonstrations(run: Run, numbers: Sequence[int]) -> Rollout:
     """Right answers to the problems of these numbers as if they had been sampled; a share of wrong ones, `noise`, among them.
 
-    A wrong answer is the right one of another problem.
+    A wrong answer is the right one of another problem. Of an answer in turns the environment's are shown and not imitated.
     """
     own, tokenizer = run.settings, run.policy.tokenizer
     end = tokenizer.encode(run.task.stop)[:1] if run.task.stop else [tokenizer.eos[0]]
-    prompts, answers = [], []
+    prompts, answers, spoken = [], [], []
     for number in numbers:
         rng = np.random.default_rng((own.seed, 7, number))
         other = run.task.problem(number + 1 + int(rng.integers(10**6)))
         problem = run.task.problem(number)
+        shown = other if rng.random() < own.noise else problem
         space = " " if problem.prompt.endswith(":") else ""
         prompts.append(tokenizer.encode(problem.prompt))
-        answers.append(tokenizer.encode(space + (other if rng.random() < own.noise else problem).answer) + end)
+        parts = [tokenizer.encode(text) for text in shown.turns or (space + shown.answer,)]
+        parts[-1] = parts[-1] + end
+        answers.append([token for part in parts for token in part])
+        spoken.append([i for i, part in enumerate(parts) for _ in part])
     width, device = max(map(len, answers)), run.policy.device
     token_BT = torch.tensor([answer + [tokenizer.pad] * (width - len(answer)) for answer in answers], device=device)
     length_B = torch.tensor([len(answer) for answer in answers], device=device)
     real_BT = torch.arange(width, device=device) < length_B[:, None]
+    part_BT = torch.tensor([row + [0] * (width - len(row)) for row in spoken], device=device)
     return Rollout(
         run.policy.pack(prompts),
         torch.arange(len(answers), device=device),
         token_BT,
         real_BT,
-        real_BT,
+        real_BT & (part_BT % 2 == 0),
         torch.zeros(real_BT.shape, dtype=torch.float64, device=device),
-        torch.zeros_like(token_BT),
+        part_BT // 2,
         torch.zeros_like(length_B, dtype=torch.bool),
         run.sampling,
     )
@@ -202,6 +213,7 @@ def _numbers(run: Run, rollout: Rollout, rewarded: Rewarded) -> dict[str, float]
         {
             "answers": n,
             "tokens": tokens,
+            "turns": float((rollout.turn_BT.amax(1) + 1).sum()),
             "right": float((rewarded.reward_B >= 1).sum()),
             "unparsed": float(sum(rewarded.closed.values())),
             "failed": float(len(rewarded.failures)),
@@ -213,5 +225,6 @@ def _numbers(run: Run, rollout: Rollout, rewarded: Rewarded) -> dict[str, float]
         "unparsed_share": sums["unparsed"] / sums["answers"],
         "reward_failures": sums["failed"],
         "length_mean": sums["tokens"] / sums["answers"],
+        "turns_mean": sums["turns"] / sums["answers"],
         "entropy_sampled": sums["surprise"] / max(sums["tokens"], 1),
     }

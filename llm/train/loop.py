@@ -1,7 +1,8 @@
 """The loop: pose problems, sample answers, reward them, update, write the numbers down; again.
 
 A folder holds a run: `settings.json`, `metrics.jsonl` (a line a step), `failures.jsonl` (answers whose reward failed, with
-their text) and `checkpoints/`. It can be stopped at any point and resumed: the steps are the same as without the stop.
+their text), `checkpoints/`, and `tensorboard/` if it is wished. It can be stopped at any point and resumed: the steps are the
+same as without the stop.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from .diagnosis import diagnose
 from .evaluation import Accuracy, evaluate_policy
 from .experience import collect, demonstrations
 from .memory import estimate_memory
-from .metrics import append_failures, append_metrics, cut_metrics, read_metrics
+from .metrics import append_failures, append_metrics, board, cut_metrics, read_metrics, show
 from .parallel import Processes
+from .pool import policy_named
 from .preference import refreshed, update_pairs
 from .run import Run, divide, needs_reference, new_run
 from .settings import Settings, TrainError
@@ -60,6 +62,7 @@ def train(
     """
     folder = Path(folder)
     run = _opened(settings, folder, resume, report)
+    writer = board(folder, run.step) if settings.tensorboard and run.processes.rank == 0 else None
     while run.step < settings.steps:
         start = time.perf_counter()
         numbers = step(run, folder)
@@ -69,10 +72,14 @@ def train(
         numbers["seconds"] = time.perf_counter() - start
         if run.processes.rank == 0:
             append_metrics(folder, run.step, numbers)
+            if writer is not None:
+                show(writer, run.step, numbers)
         if run.step == settings.steps or (settings.checkpoint_every and run.step % settings.checkpoint_every == 0):
             save_checkpoint(run, folder)
         report(run.step, settings.steps, f"reward {numbers.get('reward_mean', numbers.get('accuracy', 0.0)):.3f}")
     run.processes.wait()
+    if writer is not None:
+        writer.close()
     lines = read_metrics(folder)
     return Outcome(folder, run.policy, lines, diagnose(lines))
 
@@ -111,8 +118,9 @@ def _opened(settings: Settings, folder: Path, resume: bool, report: Report) -> R
         for done in range(settings.warm_start):
             _fit(run, done)
             report(done + 1, settings.warm_start, "warm start")
-    if needs_reference(run.spec, settings.refresh):
-        run.reference = Reference(run.policy, settings.reference_decay)
+    if needs_reference(run.spec, settings.refresh, settings.reference):
+        given = policy_named(settings.reference) if settings.reference else None
+        run.reference = Reference(run.policy, settings.reference_decay, given)
     if settings.shard and processes.size > 1:
         divide(run)
     if resume:

@@ -62,7 +62,8 @@ def estimate_memory(settings: Settings, policy: Policy, prompt_length: int, proc
     keys = 2 * (getattr(config, "num_key_value_heads", None) or heads) * (getattr(config, "head_dim", None) or width // heads)
     total, trained = sum(p.numel() for p in policy.model.parameters()), sum(p.numel() for p in policy.trained().values())
     spec = settings.spec()
-    copied = needs_reference(spec, settings.refresh) and not (policy.adapter is not None and settings.reference_decay == 1)
+    spared = policy.adapter is not None and settings.reference_decay == 1 and not settings.reference
+    copied = needs_reference(spec, settings.refresh, settings.reference) and not spared
     group = min(settings.microbatch, settings.prompts)
     rows = 2 * group if settings.prefers else group * settings.group_size
     every = max(settings.prompts, settings.pool if settings.prefers else 0) * settings.group_size

@@ -1,4 +1,8 @@
-"""Numbers of every step as one JSON line each: written at once, and cut back to a checkpoint when a run resumes."""
+"""Numbers of every step as one JSON line each: written at once, and cut back to a checkpoint when a run resumes.
+
+For TensorBoard, if it is wished, the same numbers as scalars in `tensorboard/`; steps that a resumed run makes again replace
+the earlier ones there.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 
 from ...mdp.storage import atomic_file
 from ..environments.reward import Failure
+from .settings import TrainError
 
 FILE, FAILURES = "metrics.jsonl", "failures.jsonl"
 
@@ -36,6 +41,23 @@ def append_failures(folder: Path, step: int, failures: Sequence[Failure]) -> Non
             for failure in failures:
                 line = {"step": step, "sample": failure.sample, "part": failure.part, "fault": failure.fault}
                 file.write(json.dumps(line | {"problem": failure.problem.index, "text": failure.text}) + "\n")
+
+
+def board(folder: Path, done: int) -> Any:
+    """TensorBoard's writer for the steps after `done`. Raises TrainError if it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainError("TensorBoard is not installed: pip install 'banach[train]', or leave tensorboard out") from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+
+def show(writer: Any, step: int, numbers: dict[str, Any]) -> None:
+    """Hand a step's numbers to TensorBoard."""
+    for name, x in numbers.items():
+        if isinstance(x, (int, float)):
+            writer.add_scalar(name, x, step)
+    writer.flush()
 
 
 def cut_metrics(folder: Path, step: int) -> None:

@@ -93,8 +93,8 @@ def divide(run: Run) -> None:
     run.optimiser = adamw(run.settings, run.policy, run.critic)
 
 
-def needs_reference(spec: ObjectiveSpec | PreferenceSpec, refresh: int) -> bool:
-    """Whether log-probabilities under a reference are read again and again; pairs that stay keep theirs."""
+def needs_reference(spec: ObjectiveSpec | PreferenceSpec, refresh: int, given: str = "") -> bool:
+    """Whether log-probabilities under a reference are read that is not the policy as it stands; pairs that stay keep theirs."""
     if isinstance(spec, PreferenceSpec):
-        return ("reference" in spec.uses and refresh > 0) or "mismatched" in spec.uses
+        return ("reference" in spec.uses and (refresh > 0 or given != "")) or "mismatched" in spec.uses
     return bool({"logp_ref_BT", "log_reference_BTV"} & set(spec.needs))

@@ -37,14 +37,16 @@ class Settings:
     shard: whether several processes divide weights, gradients and the optimiser's state among them.
     precision: of the products inside the model, float32, bfloat16, or auto: bfloat16 on a GPU, float32 elsewhere. Weights,
     residual stream, head and optimiser are in float32 in any case.
-    reference_decay: 1 frozen, 0 previous iterate, in between an average. value_rate: of a critic's own AdamW.
+    reference_decay: 1 frozen, 0 previous iterate, in between an average. reference: FOLDER or FOLDER@STEP, a checkpoint of
+    another run that stands in for the initial policy, and stays. value_rate: of a critic's own AdamW.
     bundle: prompts whose answers are paid together, for objectives that bundle.
     pool, refresh: with preferences, prompts whose answers are compared, and steps after which they are drawn anew; 0 for
     answers of the initial policy throughout.
     warm_start: steps of maximum likelihood on right answers before the first step, at `warm_rate`; noise: share of wrong ones
     among them.
     evaluate_every, evaluate_problems: steps between measurements on held-out problems (0 never), and how many.
-    checkpoint_every, keep: steps between checkpoints, and how many are kept. top: k of the top mass. seed: of everything.
+    checkpoint_every, keep: steps between checkpoints, and how many are kept. tensorboard: whether its files are written.
+    top: k of the top mass. seed: of everything.
     """
 
     objective: str = "grpo"
@@ -69,6 +71,7 @@ class Settings:
     precision: str = "auto"
     shard: bool = False
     reference_decay: float = 1.0
+    reference: str = ""
     value_rate: float = 1e-3
     bundle: int = 4
     refresh: int = 0
@@ -80,6 +83,7 @@ class Settings:
     evaluate_problems: int = 64
     checkpoint_every: int = 20
     keep: int = 2
+    tensorboard: bool = False
     top: int = 8
     seed: int = 0
 
@@ -94,6 +98,8 @@ class Settings:
             raise TrainError(f"minibatches={self.minibatches} of {self.prompts} prompts; a minibatch holds whole groups")
         if not (self.rate > 0 and self.warm_rate > 0 and 0 <= self.noise <= 1):
             raise TrainError(f"rate={self.rate}, warm_rate={self.warm_rate}, noise={self.noise}; give positive rates, a share")
+        if self.reference and self.reference_decay != 1:
+            raise TrainError(f"reference={self.reference!r} and reference_decay={self.reference_decay}; a checkpoint stays")
         if self.precision not in PRECISIONS:
             raise TrainError(f"precision={self.precision!r}; give {', '.join(PRECISIONS)}")
         known = (*OBJECTIVES, *PREFERENCES)

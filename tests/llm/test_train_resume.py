@@ -167,3 +167,17 @@ def test_a_folder_holds_one_run(tmp_path):
         train(small(steps=2, warm_start=5, rate=0.5), tmp_path / "run", resume=True)
     with pytest.raises(TrainError, match="no checkpoint to resume from"):
         train(small(steps=1), tmp_path / "other", resume=True)
+
+
+def test_tensorboard_reads_the_numbers_of_a_run_and_of_what_it_repeated(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = small(steps=2, warm_start=5, tensorboard=True)
+    train(settings, tmp_path / "run")
+    again = train(small(steps=4, warm_start=5, tensorboard=True), tmp_path / "run", resume=True)
+    read = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    read.Reload()
+    for name in ("loss", "reward_mean", "gradient_norm"):
+        shown = {event.step: event.value for event in read.Scalars(name)}
+        assert shown == pytest.approx({line["step"]: line[name] for line in again.metrics}, rel=1e-5, abs=1e-7)
