@@ -69,9 +69,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "train", help=HELP, description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--objective", metavar="OBJECTIVE", help="of the catalogue (default: grpo)")
-    parser.add_argument(
-        "--task", metavar="TASK", help="digit_chain, tool_sums, or of reasoning-gym (default: digit_chain)"
-    )
+    parser.add_argument("--task", metavar="TASK", help="digit_chain, tool_sums, or of reasoning-gym (default: digit_chain)")
     parser.add_argument("--model", metavar="MODEL", help="tiny, smollm2 or a folder (default: tiny)")
     parser.add_argument("--precision", metavar="TYPE", help="float32, bfloat16 or auto: bfloat16 on a GPU (default: auto)")
     parser.add_argument("--out", metavar="DIR", default="run", help="the run's folder (default: run)")
