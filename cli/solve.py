@@ -34,6 +34,7 @@ examples:
   banach solve coin.umb --target finished --minimize --eps 1e-9
   banach solve riverswim --robust l1:0.1
   banach solve howard_toymaker --robust l1:0.6 --rectangular s
+  banach solve frozen_lake --reduce
   banach solve large.npz --checkpoint large.part --json"""
 
 _MANY = 8
@@ -48,6 +49,10 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     problem.add_arguments(parser)
     parser.add_argument("--method", metavar="METHOD", help="how to solve it (default: a good one, and why)")
     parser.add_argument("--eps", type=float, default=1e-6, help="greatest width of the bracket (default: %(default)g)")
+    parser.add_argument(
+        "--reduce", metavar="EPS", type=float, nargs="?", const=0.0,
+        help="solve a quotient first, and prove its answer for the model: of equal states, or of those within EPS",
+    )  # fmt: skip
     parser.add_argument("--save-certificate", metavar="FILE", help="write the proof, for `banach check`")
     parser.add_argument("--checkpoint", metavar="FILE", help="keep progress here; a solve that finds it goes on from there")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -64,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     method = None if arguments.method is None else method_named(arguments.method)
     model = problem.open_problem(arguments)
     with terminal.bracket_progress(arguments.eps) as report:
-        solution = solve(model, method, arguments.eps, report=report, checkpoint=arguments.checkpoint)
+        solution = solve(model, method, arguments.eps, report=report, checkpoint=arguments.checkpoint, reduce=arguments.reduce)
     began = time.perf_counter()
     verdict = check(model, solution.certificate)
     facts = _document(arguments.model, model, solution, verdict, time.perf_counter() - began)

@@ -95,3 +95,35 @@ def test_impossible_requests_are_told_in_one_line(banach, words, message):
     assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_solve_goes_through_a_quotient_and_proves_the_answer_for_the_model(banach):
+    code, out, err = banach("solve", "frozen_lake", "--reduce", "--json")
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert (said["states"], said["proof"]["holds"]) == (16, True)
+    assert "13 classes for 16 states" in said["reason"]
+    assert said["initial"]["lower"] <= 14 / 17 <= said["initial"]["upper"]
+
+
+def test_merging_what_is_alike_widens_the_bracket_and_keeps_the_proof(banach):
+    words = ["solve", "garnet:states=30,actions=2,successors=3,discount=0.9", "--json"]
+    near, exact = (json.loads(banach(*words, *more)[1]) for more in (("--reduce", "0.5"), ()))
+    assert near["proof"]["holds"]
+    assert near["width"] > exact["width"]
+    assert near["greatest"]["lower"] <= exact["greatest"]["upper"]
+    assert exact["greatest"]["lower"] <= near["greatest"]["upper"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--reduce=-1",), "must be a number >= 0"),
+        (("--reduce", "--robust", "l1:0.1"), "for RobustMDP leave it out"),
+        (("--reduce", "--checkpoint", "x"), "give one of the two"),
+    ],
+)
+def test_a_reduction_that_cannot_be_is_refused(banach, words, said):
+    code, out, err = banach("solve", "riverswim:discount=0.9", *words)
+    assert (code, out) == (2, "")
+    assert said in err
