@@ -4,6 +4,7 @@ Each is a function of keyword parameters that returns an `MDP`. `CATALOGUE` name
 values; `make("garnet:states=1000,discount=0.99")` builds one from its spelling.
 """
 
+from .cancer import cancer
 from .catalogue import CATALOGUE, make, parse
 from .chains import combination_lock, end_component_trap, gambler, haddad_monmege, rare_exit, riverswim
 from .classics import (
@@ -35,6 +36,7 @@ __all__ = [
     "admission",
     "backlog_inventory",
     "blackwell",
+    "cancer",
     "combination_lock",
     "consensus_coin",
     "end_component_trap",

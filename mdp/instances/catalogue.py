@@ -8,10 +8,10 @@ from typing import Any
 
 from ..errors import ModelError
 from ..model import MDP
-from . import chains, classics, garnet, grids, inventories, lot_sizing, maintenance, outcomes, protocols, queues, windy
+from . import cancer, chains, classics, garnet, grids, inventories, lot_sizing, maintenance, outcomes, protocols, queues, windy
 from .instance import Instance
 
-_MODULES = (garnet, grids, chains, maintenance, queues, inventories, lot_sizing, protocols, classics, outcomes, windy)
+_MODULES = (garnet, grids, chains, maintenance, queues, inventories, lot_sizing, protocols, classics, outcomes, windy, cancer)
 
 CATALOGUE: dict[str, Instance] = {
     instance.name: instance for module in _MODULES for instance in vars(module).values() if isinstance(instance, Instance)
