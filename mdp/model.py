@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["MDP", "ROW_SUM_TOLERANCE"]
 
 
-@dataclass(frozen=True, eq=False)
+_SHOWN = 100
+"""A model of at most so many transitions is shown in full."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class MDP:
     """A finite decision problem. n states, m state-action pairs, z transitions.
 
@@ -94,6 +98,13 @@ class MDP:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(str(word) for word in getattr(self, name)))
         validate(self)
+
+    def __repr__(self) -> str:
+        if self.n_transitions <= _SHOWN:
+            parts = ", ".join(f"{part.name}={getattr(self, part.name)!r}" for part in dataclasses.fields(self))
+            return f"MDP({parts})"
+        size = f"{self.n_states} states, {self.n_pairs} actions in all, {self.n_transitions} transitions"
+        return f"<MDP of {size}, {self.criterion}>"
 
     @property
     def n_states(self) -> int:

@@ -23,7 +23,7 @@ adds 1 to no drug and to any drug alike, C' = (1 - k) [C + a nonzero]. That is `
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..criterion import Discounted
 from ..model import MDP
@@ -72,7 +72,7 @@ def cancer(
     inside(0, 10, noise=noise)
     one_of(("no", "yes"), slip=slip)
     patient, luck = _drawn(states, draws, noise, penalty, slip == "yes", seed)
-    nearest, pairs = cKDTree(patient), 2 * states
+    nearest, pairs = KDTree(patient), 2 * states
     later, reward = month(np.repeat(patient, 2, axis=0), np.tile([0.0, 1.0], states), penalty, slip == "yes")
     there = (later[:, None] * luck).reshape(-1, 4)
     end = (np.abs(there) >= LIMIT).any(1)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from banach.mdp import MDP, AverageReward, Discounted, FiniteHorizon, ModelError, TotalReward, strategies
+from banach.mdp import MDP, AverageReward, Discounted, FiniteHorizon, ModelError, TotalReward, instances, strategies
 from hypothesis import given, settings
 
 
@@ -179,3 +179,10 @@ def test_sizes_are_those_of_the_arrays():
     model = MDP(**fields())
     assert (model.n_states, model.n_pairs, model.n_transitions) == (3, 3, 4)
     assert model.pair_state.tolist() == [0, 0, 1]
+
+
+def test_a_small_model_is_shown_in_full_and_a_large_one_by_its_size():
+    small, large = instances.forest(), instances.garnet(states=50, actions=2, successors=3)
+    assert repr(small).startswith("MDP(state_ptr=array([0, 2, 4, 6]")
+    assert "criterion=Discounted(discount=0.9, minimize=False)" in repr(small)
+    assert repr(large) == "<MDP of 50 states, 100 actions in all, 300 transitions, Discounted(discount=0.95, minimize=False)>"
