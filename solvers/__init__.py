@@ -33,6 +33,7 @@ from .optimistic_value_iteration import OptimisticValueIteration
 from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
 from .preference_iterations import iterate
+from .preference_maximin import Maximin, RegularizedPO, maximin, preference_coverage, rpo_optimum, suboptimality_bound
 from .preference_optimum import population_optimum
 from .preference_result import Existence, PreferenceOptimum
 from .prioritized import PrioritizedSweeping
@@ -84,6 +85,7 @@ __all__ = [
     "IntervalIteration",
     "LawCertificate",
     "LinearProgramming",
+    "Maximin",
     "Metric",
     "ModifiedPolicyIteration",
     "MultichainPolicyIteration",
@@ -104,6 +106,7 @@ __all__ = [
     "RationalPolicyIteration",
     "RegularisedNash",
     "RegularisedOptimum",
+    "RegularizedPO",
     "RelativeValueIteration",
     "ReturnLaws",
     "RewardFit",
@@ -152,6 +155,7 @@ __all__ = [
     "iwocs",
     "kantorovich",
     "lax_bisimulation_metric",
+    "maximin",
     "merge_states",
     "mico",
     "nash",
@@ -163,15 +167,18 @@ __all__ = [
     "policy_chain",
     "policy_metric",
     "population_optimum",
+    "preference_coverage",
     "price_of_merging",
     "projected_evaluation",
     "reduced",
     "regularised_nash",
     "regularised_optimum",
     "return_laws",
+    "rpo_optimum",
     "solve",
     "solve_static",
     "splitting_tree",
     "stability",
     "stock_bracket",
+    "suboptimality_bound",
 ]

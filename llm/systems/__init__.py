@@ -13,6 +13,7 @@ from .lite_ppo import lite_ppo
 from .loop import loop
 from .nft import nft
 from .risk_po import risk_po, risk_po_released
+from .rpo import spurious_tail
 from .system import SYSTEMS, Reduction, System, system
 from .t_ppo import t_ppo
 
@@ -34,6 +35,7 @@ __all__ = [
     "nft",
     "risk_po",
     "risk_po_released",
+    "spurious_tail",
     "system",
     "t_ppo",
     "with_likelihood",

@@ -72,6 +72,15 @@ def copg(found):
     assert found.mean("PPO's clip", "regret, bandit")[0] == pytest.approx(0.29187, abs=1e-5)
 
 
+def rpo(found):
+    for beta in (0.1, 0.3):
+        best = found.mean(f"RPO, beta {beta}, eta 0.3", "gold at the end")[0]
+        assert best > found.mean(f"DPO, beta {beta}", "gold at the end")[0] + 0.8
+        assert best > found.mean(f"DPO, beta {beta}", "gold at its peak")[0] - 0.1
+    gap, half = found.difference("RPO, beta 0.1, eta 0.3", "gold at the end")
+    assert gap - half > 0.8
+
+
 def over_optimisation(found):
     assert found.mean("DPO, 0.1", "last gain")[0] < found.mean("DPO, 0.1", "best gain")[0] - 0.05
     assert found.mean("DPO, 0.1", "chosen, last")[0] < found.mean("DPO, 0.1", "chosen, best")[0] - 2
@@ -92,6 +101,7 @@ CLAIMS = {
     "apo": apo,
     "inpo": inpo,
     "copg": copg,
+    "rpo": rpo,
     "daa-likelihood-overoptimisation": over_optimisation,
 }
 

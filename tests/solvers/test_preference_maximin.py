@@ -1,0 +1,276 @@
+"""RPO's maximin theory on tables, against programs solved by others, starts from many points, and exact small cases."""
+
+import math
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from banach.mdp import ModelError
+from banach.mdp.preference import PreferenceOracle
+from banach.solvers import NotConverged, SolveError, population_optimum
+from banach.solvers.gibbs import divergence
+from banach.solvers.preference_losses import DPO
+from banach.solvers.preference_maximin import (
+    RegularizedPO,
+    density_ratio,
+    likelihood_floor,
+    maximin,
+    preference_coverage,
+    rpo_loss,
+    rpo_optimum,
+    saddle_bracket,
+    suboptimality_bound,
+    unreached,
+)
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+SEED = st.integers(0, 10**6)
+
+
+def drawn(seed, n=None, sparse=False, full_baseline=True):
+    """A random problem; sparse: pairs that were never shown, and deterministic labels."""
+    rng = np.random.default_rng(seed)
+    n = n or int(rng.integers(2, 6))
+    wins = rng.integers(0, 6, (n, n)).astype(float)
+    if sparse:
+        wins *= rng.random((n, n)) < 0.5
+    np.fill_diagonal(wins, 0)
+    baseline = rng.dirichlet(np.ones(n))
+    if not full_baseline:
+        baseline *= rng.random(n) < 0.6
+        baseline = baseline / baseline.sum() if baseline.sum() else np.eye(n)[0]
+    return RegularizedPO(
+        wins, rng.dirichlet(np.full(n, 2.0)), baseline, float(rng.uniform(0.05, 1.5)), float(rng.uniform(0.2, 2))
+    )
+
+
+def conic(problem, top):
+    """F minimised over the box by cvxpy."""
+    r, n = cp.Variable(problem.n_responses), problem.n_responses
+    soft = problem.temperature * cp.log_sum_exp(np.log(problem.reference) + r / problem.temperature)
+    pairs = [problem.wins[i, j] * cp.logistic(r[j] - r[i]) for i in range(n) for j in range(n) if problem.wins[i, j] > 0]
+    program = cp.Problem(cp.Minimize(problem.eta * (soft - problem.baseline @ r) + sum(pairs)), [r >= 0, r <= top])
+    return program.solve(solver="CLARABEL")
+
+
+@given(SEED, st.floats(0.3, 4), st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_maximin_and_minimax_lie_in_the_interval_and_cvxpy_finds_them_there(seed, top, sparse):
+    problem = drawn(seed, sparse=sparse, full_baseline=not sparse)
+    answer = maximin(problem, top)
+    value = conic(problem, top)
+    assert answer.gap <= 1e-9
+    assert answer.lower - 1e-6 <= value <= answer.upper + 1e-6
+    assert answer.policy == pytest.approx(problem.best_policy(answer.reward), abs=1e-15)
+
+
+@given(SEED, st.floats(0.3, 4))
+@settings(max_examples=15, deadline=None)
+def test_nature_cannot_do_better_against_the_policy_from_any_start(seed, top):
+    problem = drawn(seed)
+    answer, rng = maximin(problem, top), np.random.default_rng(seed)
+    for _ in range(3):
+        found = minimize(
+            lambda r: problem.payoff(answer.policy, r), rng.uniform(0, top, problem.n_responses), method="L-BFGS-B",
+            bounds=[(0, top)] * problem.n_responses, options={"ftol": 1e-15, "gtol": 1e-10},
+        )  # fmt: skip
+        assert found.fun >= answer.lower - 1e-9
+
+
+@given(SEED)
+@settings(max_examples=20, deadline=None)
+def test_any_pair_proves_an_interval_that_holds_the_value(seed):
+    problem, rng = drawn(seed), np.random.default_rng(seed + 1)
+    best = maximin(problem, 2.0)
+    policy, reward = rng.dirichlet(np.ones(problem.n_responses)), rng.uniform(0, 2, problem.n_responses)
+    lower, upper = saddle_bracket(problem, policy, reward, 2.0)
+    assert lower <= best.upper
+    assert upper >= best.lower
+    assert upper == pytest.approx(problem.best_value(reward), rel=1e-12)
+
+
+def test_on_a_set_that_is_not_convex_minimax_exceeds_maximin():
+    """Two arms, no labels, R = {(1, 0), (0, 1)}: the uniform policy earns 0 whoever is chosen; a best answer does not."""
+    problem = RegularizedPO(np.zeros((2, 2)), np.full(2, 0.5), np.full(2, 0.5), 0.7, 0.4)
+    corners = [np.array([1.0, 0.0]), np.array([0.0, 1.0])]
+    minimax = min(problem.best_value(r) for r in corners)
+    assert minimax == pytest.approx(0.7 * (0.4 * math.log((math.exp(1 / 0.4) + 1) / 2) - 0.5))
+    worst = [min(problem.payoff(np.array([p, 1 - p]), r) for r in corners) for p in np.linspace(0, 1, 1001)]
+    assert max(worst) == pytest.approx(0.0, abs=1e-12)
+    assert minimax > 0.1
+    for r in corners:
+        answer = problem.best_policy(r)
+        assert min(problem.payoff(answer, other) for other in corners) < -0.1
+
+
+@given(SEED)
+@settings(max_examples=25, deadline=None)
+def test_rpos_loss_is_the_minimax_objective_in_other_coordinates(seed):
+    """At r = beta log p/q the two differ by a constant: whatever the policy."""
+    problem, rng = drawn(seed), np.random.default_rng(seed + 7)
+    constant = problem.eta * problem.temperature * float(problem.baseline @ np.log(problem.reference))
+    for _ in range(3):
+        policy = rng.dirichlet(np.ones(problem.n_responses))
+        reward = problem.temperature * np.log(policy / problem.reference)
+        assert rpo_loss(problem, policy) == pytest.approx(problem.best_value(reward) - constant, rel=1e-9, abs=1e-9)
+
+
+@given(SEED)
+@settings(max_examples=20, deadline=None)
+def test_the_optimum_obeys_the_first_order_law_and_has_the_least_loss(seed):
+    problem = drawn(seed)
+    policy = rpo_optimum(problem)
+    score = problem.temperature * np.log(policy / problem.reference)
+    shown = problem.wins + problem.wins.T
+    share = np.divide(problem.wins, shown, out=np.full_like(shown, 0.5), where=shown > 0)
+    believed = 1 / (1 + np.exp(score[None, :] - score[:, None]))
+    law = problem.baseline + (shown * (share - believed)).sum(axis=1) / problem.eta
+    assert policy == pytest.approx(law, abs=1e-9)
+    found = minimize(
+        lambda s: rpo_loss(problem, np.exp(s - s.max()) / np.exp(s - s.max()).sum()), np.zeros(problem.n_responses),
+        method="BFGS", options={"gtol": 1e-9},
+    )  # fmt: skip
+    assert rpo_loss(problem, policy) <= found.fun + 1e-10
+    assert (np.log(policy) >= likelihood_floor(problem)).all()
+
+
+def test_its_limits_are_fine_tuning_and_dpo():
+    wins = np.array([[0.0, 3, 1], [1, 0, 2], [2, 1, 0]])
+    reference, baseline = np.array([0.2, 0.3, 0.5]), np.array([0.6, 0.3, 0.1])
+    tuned = rpo_optimum(RegularizedPO(wins, reference, baseline, 1e6, 0.5))
+    assert tuned == pytest.approx(baseline, abs=1e-5)
+    unlabelled = rpo_optimum(RegularizedPO(np.zeros((3, 3)), reference, baseline, 0.3, 0.5))
+    assert unlabelled == pytest.approx(baseline, abs=1e-10)
+    oracle, weights = PreferenceOracle.of_counts(wins)
+    dpo = population_optimum(oracle, weights, reference, DPO(0.5)).policy
+    near = rpo_optimum(RegularizedPO(wins, reference, baseline, 1e-6, 0.5))
+    assert near == pytest.approx(dpo, abs=1e-5)
+
+
+def test_what_nobody_compared_gets_the_least_reward_that_is_believed():
+    """The specimen: one response never shown and not in the baseline."""
+    wins = np.array([[0.0, 7, 0], [3, 0, 0], [0, 0, 0]])
+    problem = RegularizedPO(wins, np.array([0.2, 0.2, 0.6]), np.array([0.7, 0.3, 0.0]), 0.1, 0.5)
+    for top, reward, left in ((1.0, (1, 0.231, 0), 0.25), (3.0, (3, 2.2135, 0), 0.0066)):
+        answer = maximin(problem, top)
+        assert answer.reward == pytest.approx(reward, abs=0.006)
+        assert answer.reward[2] == 0
+        assert answer.policy[2] == pytest.approx(left, abs=0.006)
+    assert unreached(problem).tolist() == [2]
+    with pytest.raises(SolveError, match=r"leads from \[2\] to the baseline"):
+        rpo_optimum(problem)
+    assert preference_coverage(problem, np.eye(3)[2]) == math.inf
+
+
+@given(SEED)
+@settings(max_examples=40, deadline=None)
+def test_there_is_an_optimum_exactly_where_all_responses_reach_the_baseline(seed):
+    """Against a linear program: a direction along which the loss falls for ever, or none."""
+    problem = drawn(seed, n=4, sparse=True, full_baseline=False)
+    d, n = cp.Variable(4), 4
+    rules = [d[i] >= d[j] for i in range(n) for j in range(n) if problem.wins[i, j] > 0]
+    rules += [d[i] == 0 for i in np.flatnonzero(problem.baseline > 0)] + [d <= 0, d >= -1]
+    falls = -cp.Problem(cp.Minimize(cp.sum(d)), rules).solve(solver="CLARABEL") > 1e-6
+    assert falls == (len(unreached(problem)) > 0)
+
+
+@given(SEED, st.floats(0.5, 3))
+@settings(max_examples=15, deadline=None)
+def test_the_certificate_holds_for_every_comparator_and_every_true_reward(seed, top):
+    problem, rng = drawn(seed), np.random.default_rng(seed + 3)
+    answer = maximin(problem, top)
+    for _ in range(3):
+        comparator, reward = rng.dirichlet(np.ones(problem.n_responses)), rng.uniform(0, top, problem.n_responses)
+        bound = suboptimality_bound(problem, answer, comparator, reward, top)
+        assert float((comparator - answer.policy) @ reward) <= bound
+    r = cp.Variable(problem.n_responses)
+    n = problem.n_responses
+    believed = sum(problem.wins[i, j] * cp.logistic(r[j] - r[i]) for i in range(n) for j in range(n) if problem.wins[i, j] > 0)
+    worst = cp.Problem(
+        cp.Maximize((comparator - problem.baseline) @ (reward - r) + (problem.loss(reward) - believed) / problem.eta),
+        [r >= 0, r <= top],
+    ).solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-10)
+    nats = divergence(comparator, problem.reference) - divergence(answer.policy, problem.reference)
+    assert bound == pytest.approx(worst + problem.temperature * nats, abs=1e-6)
+
+
+@given(SEED)
+@settings(max_examples=30, deadline=None)
+def test_coverage_is_the_largest_ratio_and_below_the_density_ratio(seed):
+    problem, rng = drawn(seed, sparse=True), np.random.default_rng(seed + 5)
+    assume(problem.wins.any())
+    comparator = rng.dirichlet(np.ones(problem.n_responses))
+    found, shown = preference_coverage(problem, comparator), problem.wins + problem.wins.T
+
+    def ratio(difference):
+        square = 0.5 * (shown * (difference[:, None] - difference[None, :]) ** 2).sum()
+        return ((comparator - problem.baseline) @ difference) ** 2 / square if square > 1e-12 else 0.0
+
+    assert found**2 <= density_ratio(problem, comparator) * (1 + 1e-9)
+    if math.isfinite(found):
+        assert all(ratio(rng.normal(size=problem.n_responses)) <= found**2 * (1 + 1e-9) for _ in range(50))
+        laplacian = np.diag(shown.sum(axis=1)) - shown
+        best = np.linalg.lstsq(laplacian, comparator - problem.baseline, rcond=None)[0]
+        assert ratio(best) == pytest.approx(found**2, rel=1e-6, abs=1e-9)
+
+
+@given(SEED)
+@settings(max_examples=20, deadline=None)
+def test_with_all_labels_of_the_law_the_loss_is_bounded_by_coverage(seed):
+    """J(p) - J(p^) <= C^2 eta / (8 kappa^2) + beta KL(p | q), kappa = sigma(R) sigma(-R), the labels being their own law."""
+    rng = np.random.default_rng(seed)
+    n, top = int(rng.integers(2, 5)), float(rng.uniform(0.5, 2))
+    reward, pairs = rng.uniform(0, top, n), np.triu(rng.dirichlet(np.ones(n * n)).reshape(n, n), 1)
+    wins = pairs / (1 + np.exp(reward[None, :] - reward[:, None]))
+    wins = wins + (pairs - wins).T
+    problem = RegularizedPO(wins, rng.dirichlet(np.ones(n) * 2), rng.dirichlet(np.ones(n)), float(rng.uniform(0.01, 0.5)), 0.3)
+    answer = maximin(problem, top)
+    kappa = 1 / (1 + math.exp(-top)) / (1 + math.exp(top))
+    for comparator in (np.eye(n)[int(reward.argmax())], rng.dirichlet(np.ones(n))):
+        promised = preference_coverage(problem, comparator) ** 2 * problem.eta / (8 * kappa**2)
+        promised += problem.temperature * divergence(comparator, problem.reference)
+        assert float((comparator - answer.policy) @ reward) <= promised + 1e-9
+
+
+def test_beta_turns_the_gradient_of_two_pairs_and_not_of_one():
+    """At margins 1 and -1: a large beta forgets the pair that is in order. Published as a mere scale."""
+    logits = np.array([2.0, 0.0, 1.0])
+
+    def direction(wins, beta):
+        pull = wins / (1 + np.exp(beta * (logits[:, None] - logits[None, :])))
+        ascent = pull.sum(axis=1) - pull.sum(axis=0)
+        return ascent / np.linalg.norm(ascent)
+
+    two, one = np.array([[0.0, 0, 1], [0, 0, 1], [0, 0, 0]]), np.array([[0.0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    assert direction(two, 0.1) == pytest.approx((0.388, 0.429, -0.816), abs=1e-3)
+    assert direction(two, 5.0) == pytest.approx((0.005, 0.705, -0.709), abs=1e-3)
+    assert direction(one, 0.1) == pytest.approx(direction(one, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"eta": 0.0}, "for eta = 0 this is DPO"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"wins": np.eye(2)}, "response 0 is compared with itself"),
+        ({"wins": -np.ones((2, 2))}, "finite counts >= 0"),
+        ({"reference": np.array([1.0, 0.0])}, r"reference\[1\] is 0"),
+        ({"baseline": np.array([0.5, 0.6])}, "baseline sums to"),
+    ],
+)
+def test_what_is_no_problem_is_refused(changes, said):
+    usual = {"wins": np.array([[0.0, 1], [0, 0]]), "reference": np.full(2, 0.5), "baseline": np.full(2, 0.5), "eta": 1.0}
+    with pytest.raises((SolveError, ModelError), match=said):
+        RegularizedPO(**({"temperature": 1.0} | usual | changes))
+
+
+def test_rewards_outside_the_box_and_too_few_steps_are_refused():
+    problem = drawn(3)
+    with pytest.raises(SolveError, match="give positive numbers"):
+        maximin(problem, 0.0)
+    with pytest.raises(SolveError, match="numbers in"):
+        saddle_bracket(problem, problem.reference, np.full(problem.n_responses, 9.0), 1.0)
+    with pytest.raises(NotConverged, match="after 0 steps"):
+        maximin(problem, 1.0, max_steps=0)
