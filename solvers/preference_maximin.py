@@ -195,7 +195,7 @@ def exact_bracket(
 
 
 def unreached(problem: RegularizedPO) -> np.ndarray:
-    """Responses, int64, from which no chain of labels "preferred to" leads to the support of the baseline.
+    """Responses, int64 (k,), from which no chain of labels "preferred to" leads to the support of the baseline.
 
     With none of them RPO's loss has a minimiser; else its infimum is approached as their probability goes to 0.
     """
@@ -258,7 +258,7 @@ def preference_coverage(problem: RegularizedPO, comparator: np.ndarray) -> float
 
 
 def density_ratio(problem: RegularizedPO, comparator: np.ndarray) -> float:
-    """max over pairs of how much likelier comparator and baseline draw it than a label shows it; at least C^2."""
+    """max over pairs of how much likelier a comparator (n,) and the baseline draw it than a label shows it; at least C^2."""
     comparator = distribution(comparator, problem.n_responses, "comparator")
     drawn, shown = np.outer(comparator, problem.baseline), problem.wins + problem.wins.T
     drawn = drawn + drawn.T
