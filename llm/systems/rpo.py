@@ -123,8 +123,8 @@ RPO = add(
         ),
         measured="DPO ends far below where it began (at beta 0.1 at -1.29, from -0.30), with .95 of its mass on answers never "
         "shown. RPO at eta 0.3 ends 1.32 +- 0.12 higher at beta 0.1 and 1.09 +- 0.21 at 0.3, at DPO's own peak (-0.03 +- 0.03 "
-        "and 0.00 +- 0.01 of it), without having to know when to stop; at beta 1 the gain is 0.19 +- 0.20 and not shown. No "
-        "eta exceeds the peak, and eta 1 stays 0.04 to 0.08 below it. The bandit is the first that was drawn; nothing was tuned.",
+        "and 0.00 +- 0.01 of it), without having to know when to stop; at beta 1 the gain is 0.19 +- 0.20 and not shown. "
+        "No eta exceeds the peak, and eta 1 stays 0.04 to 0.08 below it. The bandit is the first that was drawn, untuned.",
         bounds=("what the maximin policy lacks is bounded by coverage",),
         experiment=experiment,
     )
