@@ -198,7 +198,7 @@ def _trl(folder: Path) -> Iterator[dict[str, float]]:
             done.put(watch.read())
 
     settings = GRPOConfig(
-        output_dir=str(folder / "trl"), per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP,
+        output_dir=tempfile.mkdtemp(prefix="trl-"), per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP,
         max_completion_length=TOKENS, learning_rate=RATE, beta=0.0, temperature=1.0, max_steps=1000, use_cpu=True, bf16=False,
         gradient_checkpointing=False, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
         lr_scheduler_type="constant",

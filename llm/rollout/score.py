@@ -9,6 +9,15 @@ differentiably. `mismatch` measures, over policy tokens, with d = logp - logp_sa
 k1 and k3 estimates of KL(sampler, policy) a token (Schulman 2020). Two engines of one model differ by their rounding; a nucleus
 shows as d = log of the kept mass, which is negative. `TruncatedImportance` of the objective corrects for it.
 
+Measured with SmolLM2-135M, 277 tokens of 20 answers to four-shot chain_sum, sampled in float32 (nats a token):
+
+| scored by | gap_mean | gap_max | k3 |
+|---|---|---|---|
+| float32 again, all answers at once | 7e-6 | 2e-5 | 4e-11 |
+| mixed precision (bfloat16 products) | 0.013 | 0.26 | 0.0004 |
+| bfloat16 throughout | 0.019 | 0.19 | 0.0006 |
+| llama.cpp 0.3.36, the 4-bit weights (`llama_log_probs`) | 0.047 | 0.42 | 0.0035 |
+
 Shape suffixes: B answers, T answer positions, D hidden width, V vocabulary.
 """
 

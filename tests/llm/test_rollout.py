@@ -1,13 +1,15 @@
 """What is sampled is what the model says, token by token; what is recomputed is what was sampled."""
 
 import math
+import os
+import sys
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from banach.llm.policy import CharacterTokenizer, PolicyError, tiny_policy
-from banach.llm.rollout import Sampling, mismatch, sample, score, uniforms
+from banach.llm.policy import CharacterTokenizer, ModelMissing, PolicyError, load_smollm2, tiny_policy
+from banach.llm.rollout import Sampling, llama_log_probs, mismatch, sample, score, uniforms
 from banach.llm.rollout.sampling import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -219,3 +221,25 @@ def test_settings_out_of_range_are_refused(wrong):
 def test_every_prompt_has_its_key(policy):
     with pytest.raises(PolicyError, match="3 prompts, 1 keys"):
         sample(policy, PROMPTS, 2, Sampling(3), KEYS[:1])
+
+
+def test_llama_cpp_is_asked_only_where_it_is(policy, monkeypatch, tmp_path):
+    rollout = sample(policy, PROMPTS[:1], 1, Sampling(2), KEYS[:1])
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    with pytest.raises(ModelMissing, match="pip install llama-cpp-python"):
+        llama_log_probs(tmp_path / "model.gguf", rollout)
+
+
+def test_llama_cpp_says_of_the_same_weights_nearly_the_same():
+    """Where it is installed, and BANACH_GGUF names SmolLM2's file: its 4-bit arithmetic is below 0.1 nats a token apart."""
+    pytest.importorskip("llama_cpp")
+    gguf = os.environ.get("BANACH_GGUF", "")
+    if not gguf:
+        pytest.skip("BANACH_GGUF names no file")
+    mine = load_smollm2()
+    prompts = [mine.tokenizer.encode(f"Question: What is {i} + 3?\nAnswer:") for i in range(3)]
+    rollout = sample(mine, prompts, 1, Sampling(6), [(0, i) for i in range(3)])
+    found = mismatch(llama_log_probs(gguf, rollout), rollout.logp_sampler_BT, rollout.mask_BT)
+    assert 0 < found["sampler_gap_mean"] < 0.1
+    with pytest.raises(ModelMissing, match="is no file"):
+        llama_log_probs("nowhere.gguf", rollout)
