@@ -2,9 +2,9 @@ r"""Preference objectives on the policy's own answers, compared by the verifier.
 
 A pool of answers is drawn once from the initial policy (offline), or anew every `refresh` steps from the policy as it stands.
 In each group the best is paired with the worst, the second best with the second worst, and so on while their rewards differ;
-answers whose reward failed are in no pair. Of each answer are kept its log-probability under the reference (the initial
-policy), under the policy that drew it (the previous iterate), its reward, and how often it beats an answer of its group, ties
-counting half.
+answers whose reward failed are in no pair; a later pool in which no two differ leaves the pairs as they were. Of each answer
+are kept its log-probability under the reference (the initial policy), under the policy that drew it (the previous iterate), its
+reward, and how often it beats an answer of its group, ties counting half.
 
 A step takes `prompts` pairs of the pool. Some objectives couple them (a common centre, a count of tokens), so log-probabilities
 of all of them come first; the gradient is then the sum of score weights times gradients of log-probabilities, a microbatch at a
@@ -35,14 +35,21 @@ ROLLOUT = ("token_BT", "real_BT", "mask_BT", "logp_sampler_BT", "turn_BT", "trun
 
 
 def refreshed(run: Run) -> dict[str, float]:
-    """Draw the pool if it is time to. Raises TrainError where no two answers of a group differ in reward."""
+    """Draw the pool if it is time to. Raises TrainError where no two answers of a first pool's groups differ in reward."""
     own = run.settings
     if run.pairs is not None and not (own.refresh and run.step % own.refresh == 0):
         return {}
     rollout, rewarded = answered(run, run.step, range(own.pool))
     kept = ~rewarded.failed_B
     pairs = matched(rewarded.reward_B, kept, own.group_size)
+    drawn = {
+        "pool_pairs": float(len(pairs)),
+        "pool_reward_mean": float(rewarded.reward_B[kept].mean()),
+        "reward_failures": float(len(rewarded.failures)),
+    }
     if not len(pairs):
+        if run.pairs is not None:
+            return drawn
         raise TrainError(
             f"in none of {own.pool} groups do two answers differ in reward (mean {float(rewarded.reward_B.mean()):g}): there "
             "is nothing to prefer; take an easier or harder task, larger groups, or a warm start"
@@ -64,11 +71,7 @@ def refreshed(run: Run) -> dict[str, float]:
         "reference": reference_A,
         "previous": previous_A,
     }
-    return {
-        "pool_pairs": float(len(pairs)),
-        "pool_reward_mean": float(rewarded.reward_B[kept].mean()),
-        "reward_failures": float(len(rewarded.failures)),
-    }
+    return drawn
 
 
 def matched(reward_A: Tensor, kept_A: Tensor, group_size: int) -> Tensor:

@@ -252,6 +252,16 @@ class TestPairs:
         with pytest.raises(TrainError, match="nothing to prefer"):
             refreshed(run)
 
+    def test_a_later_pool_without_a_difference_leaves_the_pairs_as_they_were(self):
+        """A policy that has learned the task is no error."""
+        run = begun(objective="dpo", refresh=1)
+        refreshed(run)
+        before = run.pairs
+        run.step, run.reward = 1, Reward((Component("same", lambda s: 1.0),))
+        assert refreshed(run)["pool_pairs"] == 0
+        assert run.pairs is before
+        assert "gradient_norm" in update_pairs(run)
+
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
