@@ -21,7 +21,8 @@ EXAMPLES = """\
 NAME is an objective of the catalogue, with settings if you like, or a function of yours as module:function (the current folder
 is searched too). A loss of groups is called with log-probabilities under policy, sampler and reference and the mask, each
 (B, T), rewards and groups, each (B,); with --pairs, a loss of pairs with log-probabilities of chosen and rejected, the
-reference's, and lengths, each (B,). It returns the scalar that is minimised.
+reference's, and lengths, each (B,). It returns the scalar that is minimised. An objective that also reads a critic, calls or
+modes is audited where they say nothing, and with an example's setting where it has no default; both are told.
 
 Most findings are exact: every group of answers of a small problem is enumerated. A peer's loss runs in its own library.
 
@@ -99,7 +100,19 @@ def _audit(arguments: argparse.Namespace) -> Audit:
     if arguments.pairs:
         return audit_preference(_loss(arguments.name, pairs=True), name=arguments.name)
     given = {} if arguments.group_size is None else {"group_size": arguments.group_size}
-    return audit(_loss(arguments.name, pairs=False), name=arguments.name, **given)
+    loss = _loss(arguments.name, pairs=False)
+    return audit(loss, name=_full_name(arguments.name, loss), **given)
+
+
+def _full_name(text: str, loss: Any) -> str:
+    """What was audited, with the settings that the catalogue's example had to say."""
+    if callable(loss):
+        return text
+    from ..llm.catalogue import example_settings
+
+    name, settings = spelled(text)
+    more = [f"{key}={value}" for key, value in example_settings(name, **settings).items() if key not in settings]
+    return text if not more else f"{text}{',' if settings else ':'}{','.join(more)}"
 
 
 def _audit_peer(library: str, text: str, group_size: int | None) -> Audit:
@@ -123,9 +136,9 @@ def _loss(text: str, pairs: bool) -> Any:
 
         known, make = list(PREFERENCES), preference
     else:
-        from ..llm.catalogue import OBJECTIVES, objective
+        from ..llm.catalogue import OBJECTIVES, example_objective
 
-        known, make = list(OBJECTIVES), objective
+        known, make = list(OBJECTIVES), example_objective
     name, settings = spelled(text)
     if name not in known:
         other = "" if name == "?" else f"{name!r} is no objective here; "

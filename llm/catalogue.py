@@ -98,6 +98,21 @@ def objective(name: str, **settings: Any) -> ObjectiveSpec:
     return replace(build(**mine), **parts)
 
 
+def example_settings(name: str, **settings: Any) -> dict[str, Any]:
+    """These settings with the entry's example for what the builder needs and they do not say. Raises SpecError for a name."""
+    if name not in _SHELF:
+        raise SpecError(f"no objective is called {name!r}; there are {', '.join(_SHELF)}")
+    entry = _SHELF[name]
+    own = inspect.signature(entry.build).parameters
+    missing = {key for key, said in own.items() if said.default is inspect.Parameter.empty} - set(settings)
+    return settings | {key: value for key, value in entry.example.items() if key in missing}
+
+
+def example_objective(name: str, **settings: Any) -> ObjectiveSpec:
+    """As `objective`, at the entry's example where a setting has no default. Raises what `objective` raises."""
+    return objective(name, **example_settings(name, **settings))
+
+
 _SHORT = Overlong(maximum=3, cache=2)
 
 for _entry in (

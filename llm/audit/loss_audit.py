@@ -24,7 +24,8 @@ def audit(
     """Everything the audit can find out about a loss, most of it by enumeration of all groups of answers.
 
     loss: callable (logp_BT, logp_old_BT, logp_ref_BT, mask_BT, rewards_B, groups_B) -> scalar tensor, to be MINIMISED; or an
-        `ObjectiveSpec`; or "package.module:function". What it raises, and NaN, becomes a finding.
+        `ObjectiveSpec`, for whose critic, calls, modes and the like see `banach.llm.audit.stand_ins`; or
+        "package.module:function". What it raises, and NaN, becomes a finding.
     problem: the token problem that is enumerated; default `banach.mdp.instances_token.tiny_enum()`.
     group_size: answers a group, at least 1. seed: of the random policies and draws. name: shown instead of the loss's own.
 
@@ -37,6 +38,7 @@ def audit(
     function = loss_of(loss)
     problem = default_problem() if problem is None else problem
     subject, findings = _opened(function, problem, group_size, seed)
+    findings = [*_assumed(loss), *findings]
     if subject is not None:
         findings += _asked(subject, problem, group_size, np.random.default_rng(seed))
     setting = {
@@ -59,11 +61,20 @@ def loss_of(loss: Any) -> Loss:
         return resolve(loss)
     if callable(loss):
         return loss
-    from ..objective import ObjectiveSpec, as_loss
+    from ..objective import ObjectiveSpec
+    from .stand_ins import loss_of_spec
 
     if isinstance(loss, ObjectiveSpec):
-        return as_loss(loss)
+        return loss_of_spec(loss)
     raise AuditError(f"a {type(loss).__name__} is no loss; give a function, an ObjectiveSpec or 'package.module:function'")
+
+
+def _assumed(loss: Any) -> list[Finding]:
+    from ..objective import ObjectiveSpec
+    from .stand_ins import assumed
+
+    finding = assumed(loss) if isinstance(loss, ObjectiveSpec) else None
+    return [] if finding is None else [finding]
 
 
 def name_of(loss: Any) -> str:

@@ -73,6 +73,15 @@ def test_an_objective_of_the_catalogue_is_audited_with_its_settings(banach):
     assert verdicts(json.loads(out))["margin"]["value"] == pytest.approx(0.25)
 
 
+def test_a_setting_without_a_default_is_the_examples_and_is_told(banach):
+    code, out, _ = banach("audit", "apo", "--group-size", 2, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["subject"] == "apo:tau=0.5"
+    assert verdicts(document)["assumed"]["details"]["fields"] == ["mode_B", "forced_B"]
+    assert "direction" in verdicts(document)
+
+
 def test_trls_cispo_comes_out_with_a_fifth_of_its_weight(banach):
     code, out, _ = banach("audit", "--trl", "cispo", "--group-size", 2)
     assert code == 0
