@@ -1,4 +1,4 @@
-"""Every objective of the catalogue is audited, and where it reads more than log-probabilities the audit says at which setting."""
+"""Every objective of the catalogue is audited; where it reads more than log-probabilities the audit says at which setting."""
 
 import pytest
 import torch
