@@ -126,13 +126,56 @@ def _tokens_before(problem: TokenProblem) -> np.ndarray:
     return depth
 
 
+def prefer_pairs(
+    problem: TokenProblem, tokens: int, group: int, beta: float, rate: float, rng: np.random.Generator
+) -> tuple[np.ndarray, list[float]]:
+    """DPO on pairs drawn as it goes, from a uniform table that is the reference: logits (N, V), and rewards before each step.
+
+    Of each group of answers to a prompt the best is paired with the worst, the second best with the second worst, and so on
+    while their rewards differ. beta: DPO's temperature. rate: Adam's.
+    """
+    from ...mdp import token_policy
+    from ..pair_batch import PairBatch, Sequences
+    from ..preference_catalogue import preference
+    from ..preference_kernel import evaluate_preference
+    from ..testbeds.policies import TablePolicy
+    from ..testbeds.rollout import draw, token_table
+
+    policy, spec, spent, curve = TablePolicy(problem), preference("dpo", temperature=beta), 0, []
+    optimiser = torch.optim.Adam(policy.parameters(), lr=rate)
+    with torch.no_grad():
+        reference_S = token_table(problem, policy.log_policy()).sum(1)
+    while spent < tokens:
+        with torch.no_grad():
+            table = policy.log_policy()
+        curve.append(token_policy.expected_reward(problem, table.numpy()))
+        prompt = rng.choice(problem.n_prompts, p=problem.prompt_probability)
+        drawn = draw(problem, table, np.repeat(prompt, group), rng)
+        spent += int(problem.length[drawn].sum())
+        order = drawn[np.argsort(-problem.reward[drawn], kind="stable")]
+        better, worse = order[: group // 2], order[::-1][: group // 2]
+        differ = problem.reward[better] > problem.reward[worse]
+        if not differ.any():
+            continue
+        sides = [
+            Sequences(token_table(problem, policy.log_policy(), rows).sum(1), ref_B=reference_S[torch.from_numpy(rows.copy())])
+            for rows in (better[differ], worse[differ])
+        ]
+        optimiser.zero_grad()
+        evaluate_preference(spec, PairBatch(sides[0], sides[1])).loss.backward()
+        optimiser.step()
+    return policy.logits.detach().numpy(), curve
+
+
 def experiment(seeds: int = 5, tokens: int = 48_000) -> Comparison:
-    """Step trees of depth 3 and 6 with random leaves, tabular policies: direct advantages against GRPO at equal tokens."""
+    """Step trees of depth 3 and 6 with random leaves, tabular policies: direct advantages against GRPO, RLOO, PPO and DPO at
+    equal tokens.
+    """
     from ...mdp import token_policy
     from ...mdp.instances_testbeds import step_tree
     from ..testbeds.comparison import compare
     from ..testbeds.policies import TablePolicy
-    from ..testbeds.training import Recipe, train
+    from ..testbeds.training import Recipe, TableCritic, train
 
     def direct(completions: int):
         def run(seed: int) -> dict[str, float]:
@@ -161,7 +204,9 @@ def experiment(seeds: int = 5, tokens: int = 48_000) -> Comparison:
                 problem, budget = step_tree(3, depth, seed), (tokens if depth == 6 else tokens // 12)
                 curve: list[float] = []
                 recipe = Recipe(tokens=budget, prompts=1, group=16, rate=0.1)
-                end = train(problem, TablePolicy(problem), spec, recipe, seed, log=lambda _, r, c=curve: c.append(r))
+                critic = TableCritic(problem) if spec.critic is not None else None
+                log = lambda _, r, c=curve: c.append(r)  # noqa: E731
+                end = train(problem, TablePolicy(problem), spec, recipe, seed, log=log, critic=critic)
                 first = next((k for k, r in enumerate(curve) if r >= 0.9), len(curve))
                 found |= {
                     f"reward, depth {depth}": end["reward"],
@@ -171,9 +216,23 @@ def experiment(seeds: int = 5, tokens: int = 48_000) -> Comparison:
 
         return run
 
+    def compared(seed: int) -> dict[str, float]:
+        found = {}
+        for depth in (3, 6):
+            problem, budget = step_tree(3, depth, seed), (tokens if depth == 6 else tokens // 12)
+            logits, curve = prefer_pairs(problem, budget, 16, 0.1, 0.1, np.random.default_rng(seed))
+            first = next((k for k, r in enumerate(curve) if r >= 0.9), len(curve))
+            found |= {
+                f"reward, depth {depth}": token_policy.expected_reward(problem, logits),
+                f"thousand tokens to 0.9, depth {depth}": min(first * 16 * depth, budget) / 1000,
+            }
+        return found
+
     methods = {
         "GRPO": outcome(objective("grpo", beta=0.0)),
         "RLOO": outcome(objective("rloo")),
+        "PPO, a value a node": outcome(objective("ppo", value_clip=None)),
+        "DPO on pairs": compared,
         **{f"direct advantage, n = {n}": direct(n) for n in (4, 16, 64)},
     }
     return compare(

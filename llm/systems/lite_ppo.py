@@ -12,6 +12,7 @@ Z. Liu et al. 2025, arXiv 2508.08221.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -64,33 +65,45 @@ register(
 )
 
 
-def experiment(seeds: int = 5, tokens: int = 20_000) -> Comparison:
-    """The factorial of baselines, scales and aggregations on DigitChain with mixed difficulty, a transformer, Adam."""
+_BASELINES = {"group-mean": "group mean", "batch-mean": "batch mean", "none": "no baseline"}
+_SCALES = {"group-std": "group deviation", "batch-std": "batch deviation", "none": "no deviation"}
+_AGGREGATIONS = {"sequence-mean-token-mean": "sequences", "token-mean": "tokens"}
+_KNOWN = {
+    ("group-mean", "group-std", "sequence-mean-token-mean"): "GRPO",
+    ("group-mean", "batch-std", "token-mean"): "Lite PPO",
+    ("batch-mean", "batch-std", "token-mean"): "REINFORCE++",
+}
+
+
+def cells() -> dict[str, ObjectiveSpec]:
+    """The 18 combinations of a baseline, a deviation and a mean that the experiment compares, by what they are made of."""
+    found = {}
+    for baseline, scale, kind in product(_BASELINES, _SCALES, _AGGREGATIONS):
+        known = _KNOWN.get((baseline, scale, kind))
+        made_of = f"{_BASELINES[baseline]}, {_SCALES[scale]}, {_AGGREGATIONS[kind]}"
+        advantage = GroupAdvantage(baseline, scale, None if scale == "none" else 1)  # pyright: ignore[reportArgumentType]
+        spec = objective("lite_ppo", advantage=advantage, aggregation=Aggregation(kind))
+        found[f"{known}: {made_of}" if known else made_of] = spec
+    return found
+
+
+def experiment(seeds: int = 10, tokens: int = 20_000) -> Comparison:
+    """The whole factorial on DigitChain with mixed difficulty, a transformer, Adam, from a base-like and from a tuned start."""
     from ..testbeds.bench import DIGITS, digit_policies, digit_run, side_by_side
     from ..testbeds.comparison import compare
 
-    cells = {
-        "GRPO: group, group std, sequence": ("group-mean", "group-std", "sequence-mean-token-mean"),
-        "group, group std, token": ("group-mean", "group-std", "token-mean"),
-        "Lite PPO: group, batch std, token": ("group-mean", "batch-std", "token-mean"),
-        "group, batch std, sequence": ("group-mean", "batch-std", "sequence-mean-token-mean"),
-        "group, no std, token": ("group-mean", "none", "token-mean"),
-        "batch, batch std, token": ("batch-mean", "batch-std", "token-mean"),
-        "none, batch std, token": ("none", "batch-std", "token-mean"),
-    }
     starts = {"base": digit_policies(seeds, right=0.6), "tuned": digit_policies(seeds, right=0.85)}
-    methods = {}
-    for name, (baseline, scale, kind) in cells.items():
-        advantage = GroupAdvantage(baseline, scale, None if scale == "none" else 1)  # pyright: ignore[reportArgumentType]
-        spec = objective("lite_ppo", advantage=advantage, aggregation=Aggregation(kind))
-        methods[name] = side_by_side(
+    methods = {
+        name: side_by_side(
             {start: digit_run(policies, spec, tokens, rate=2e-3) for start, policies in starts.items()},
             ("reward", "entropy", "length", "gradient tail"),
         )
+        for name, spec in cells().items()
+    }
     return compare(
-        "Lite PPO's two choices on DigitChain, equal sampled tokens",
+        "Lite PPO's choices on DigitChain, all 18 cells, equal sampled tokens",
         methods,
-        "GRPO: group, group std, sequence",
+        "GRPO: group mean, group deviation, sequences",
         seeds,
         "python -m banach.llm.systems lite-ppo",
         {"tokens": tokens, "rate": 2e-3, **DIGITS},
@@ -148,10 +161,12 @@ LITE_PPO = add(
             "ICLR version",
             "non-aligned 4B and 8B: learning curves above GRPO and DAPO, no table (arXiv v3)",
         ),
-        measured="A null result: on DigitChain with a two-layer transformer no cell of the factorial differs from GRPO in "
-        "reward "
-        "beyond the noise of five seeds, neither from a base-like nor from a tuned start, and the gradient norms' tails do not "
-        "separate group from batch deviations either.",
+        measured="On reward a null result: on DigitChain with a two-layer transformer, of the 17 other cells in two starts, "
+        "ten seeds each, two differ from GRPO beyond a 95 % interval of one comparison, which is what chance gives; Lite PPO "
+        "ends at 0.760 and 0.810 against 0.760 and 0.823. What does show is the baseline: without one, with the mean of "
+        "sequences and no deviation of groups, entropy ends at 0.012 against 0.1, answers at the shortest length, and the "
+        "gradient norm's 99 % quantile is 36 to 46 medians against 4 to 13; a mean over tokens prevents it. Group and batch "
+        "deviations are not told apart by these tails.",
         bounds=("prompts of unlike difficulty shrink Lite PPO's step", "a frozen batch deviation keeps the direction"),
         experiment=experiment,
     )

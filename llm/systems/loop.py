@@ -71,14 +71,14 @@ register(
 
 
 def experiment(seeds: int = 5, tokens: int = 12_000) -> Comparison:
-    """The interpreter with a name to look up, tabular policies: LOOP at three levels, RLOO, GRPO, RFT, one or eight
-    minibatches.
+    """The interpreter with a name to look up, tabular policies: LOOP at three levels, RLOO, GRPO, RFT, PPO with a critic (of a
+    value a node, at the policy's rate), one or eight minibatches.
     """
     from ...mdp.instances_testbeds import mini_repl
     from ..testbeds.bench import side_by_side
     from ..testbeds.comparison import compare
     from ..testbeds.policies import TablePolicy
-    from ..testbeds.training import Recipe, train
+    from ..testbeds.training import Recipe, TableCritic, train
 
     problem = mini_repl()
     asks = problem.token[:, 0] == 4
@@ -89,7 +89,8 @@ def experiment(seeds: int = 5, tokens: int = 12_000) -> Comparison:
 
             policy = TablePolicy(problem)
             recipe = Recipe(tokens=tokens, prompts=8, group=6, rate=0.05 / minibatches**0.5, minibatches=minibatches)
-            found = train(problem, policy, spec, recipe, seed)
+            critic = TableCritic(problem) if spec.critic is not None else None
+            found = train(problem, policy, spec, recipe, seed, critic=critic)
             chance = token_policy.sequence_probability(problem, policy.logits.detach().numpy())
             weight = problem.prompt_probability[problem.prompt] * chance
             return {"reward": found["reward"], "asks first": float(weight[asks].sum())}
@@ -100,6 +101,7 @@ def experiment(seeds: int = 5, tokens: int = 12_000) -> Comparison:
         "RLOO": objective("rloo"),
         "GRPO": objective("grpo", beta=0.0),
         "RFT": objective("rft"),
+        "PPO": objective("ppo", value_clip=None),
         "LOOP, token": loop(),
         "LOOP, turn": loop("turn"),
         "LOOP, trajectory": loop("trajectory"),

@@ -43,7 +43,7 @@ class Recipe:
 
     tokens: policy tokens to sample in all. prompts, group: prompts a step and answers a prompt. rate: of the optimiser.
     optimiser: adam (0.9, 0.999; of AdamW's decay none) or sgd. minibatches, epochs: parts of a batch and passes over it.
-    clip: largest gradient norm, None for any.
+    clip: largest gradient norm, None for any. critic_rate: of a critic, as the policy's if None.
     """
 
     tokens: int
@@ -54,11 +54,26 @@ class Recipe:
     minibatches: int = 1
     epochs: int = 1
     clip: float | None = None
+    critic_rate: float | None = None
 
-    def make_optimiser(self, policy: Policy) -> torch.optim.Optimizer:
-        """The optimiser of a policy's parameters."""
+    def make_optimiser(self, policy: Policy, critic: TableCritic | None = None) -> torch.optim.Optimizer:
+        """The optimiser of a policy's parameters and of its critic's."""
         kind = torch.optim.Adam if self.optimiser == "adam" else torch.optim.SGD
-        return kind([p for p in policy.parameters() if p.requires_grad], lr=self.rate)
+        made = kind([p for p in policy.parameters() if p.requires_grad], lr=self.rate)
+        if critic is not None:
+            made.add_param_group({"params": [critic.value], "lr": self.rate if self.critic_rate is None else self.critic_rate})
+        return made
+
+
+class TableCritic:
+    """One value a node, float64 (N,), zero at the beginning, of policies of any kind."""
+
+    def __init__(self, problem: TokenProblem) -> None:
+        self.value = torch.zeros(problem.n_nodes, dtype=torch.float64, requires_grad=True)
+
+    def at(self, problem: TokenProblem, sequences: np.ndarray) -> Tensor:
+        """Values before each token, (B, T), of sequences (B,)."""
+        return self.value[torch.from_numpy(np.maximum(problem.node[sequences], 0).astype(np.int64))]
 
 
 @dataclass(eq=False)
@@ -91,15 +106,17 @@ def train(
     log: Callable[[Step, float], None] | None = None,
     replan: Callable[[Step, Plan], Plan] | None = None,
     head: Callable[[Step], Policy] | None = None,
+    critic: TableCritic | None = None,
 ) -> dict[str, float]:
     """Train until the budget of tokens is spent, and return `measures` of the policy, `area` (mean reward over the run) and
     `gradient tail` (99 % quantile of the gradient norms over their median, steps without a gradient left out).
 
     dress: more fields of each batch. log: called before each step's update with the
     expected reward. replan: changes a step's plan.
-    head: the policy whose log-probabilities learn, where it is not the one that samples.
+    head: the policy whose log-probabilities learn, where it is not the one that samples. critic: learns beside the policy, for
+    objectives that read one.
     """
-    rng, optimiser = np.random.default_rng(seed), recipe.make_optimiser(policy)
+    rng, optimiser = np.random.default_rng(seed), recipe.make_optimiser(policy, critic)
     spent, number, area, norms = 0, 0, [], []
     while spent < recipe.tokens:
         with torch.no_grad():
@@ -112,7 +129,8 @@ def train(
         area.append(token_policy.expected_reward(problem, old_NV.double().numpy()))
         if log is not None:
             log(step, area[-1])
-        norms += update(step, spec if isinstance(spec, ObjectiveSpec) else spec(step), recipe, optimiser, dress, replan, head)
+        own = spec if isinstance(spec, ObjectiveSpec) else spec(step)
+        norms += update(step, own, recipe, optimiser, dress, replan, head, critic)
         spent += int(problem.length[sequences].sum())
         number += 1
     with torch.no_grad():
@@ -130,6 +148,7 @@ def update(
     dress: Dress | None = None,
     replan: Callable[[Step, Plan], Plan] | None = None,
     head: Callable[[Step], Policy] | None = None,
+    critic: TableCritic | None = None,
 ) -> list[float]:
     """The optimiser steps of one batch; returns the gradients' norms."""
     problem, actor, old_NV = step.problem, step.policy, step.old_NV
@@ -138,6 +157,8 @@ def update(
         with torch.no_grad():
             old_NV = actor.log_policy()
     more = {} if dress is None else dict(dress(step))
+    if critic is not None:
+        more["value_BT"] = critic.at(problem, step.sequences).detach()
     planned = plan(spec, batch_of(problem, step.sequences, step.groups, old_NV, old_NV, **more))
     if replan is not None:
         planned = replan(step, planned)
@@ -149,9 +170,11 @@ def update(
             table = actor.log_policy(torch.from_numpy(np.maximum(nodes, 0).astype(np.int64)))
             token = torch.from_numpy(np.maximum(problem.token[step.sequences[rows]], 0).astype(np.int64))
             fresh = table[torch.from_numpy(inverse.reshape(token.shape)), token]
-            found = planned.select(torch.from_numpy(rows)).evaluate(fresh)
+            values = None if critic is None else critic.at(problem, step.sequences[rows])
+            found = planned.select(torch.from_numpy(rows)).evaluate(fresh, value_BT=values)
             optimiser.zero_grad()
-            (found.loss * recipe.minibatches).backward()
+            loss = found.loss if found.value_loss is None else found.loss + found.value_loss
+            (loss * recipe.minibatches).backward()
             moved = [p for p in step.policy.parameters() if p.grad is not None]
             norms.append(float(torch.nn.utils.clip_grad_norm_(moved, float("inf") if recipe.clip is None else recipe.clip)))
             optimiser.step()

@@ -12,7 +12,7 @@ from banach.llm.log_ratio import GapFilter, LogRatioRegression, Tempered
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
 from banach.llm.ratio import Ratio
-from banach.llm.systems.dapo_direct import dapo_direct, improve, step_batch
+from banach.llm.systems.dapo_direct import dapo_direct, improve, prefer_pairs, step_batch
 from banach.mdp import token_policy
 from banach.mdp.errors import ModelError
 from banach.mdp.instances_testbeds import step_tree
@@ -273,3 +273,14 @@ def test_it_is_a_sum_over_tokens_by_default():
     assert dapo_direct().aggregation == Aggregation("sequence-mean-token-sum")
     batch = random_batch(2)
     assert torch.isfinite(evaluate(dapo_direct(), batch).weight_BT).all()
+
+
+def test_pairs_drawn_on_the_way_improve_the_policy_and_keep_to_the_reference_at_a_high_temperature():
+    problem = step_tree(3, 2, 0)
+    ends = {}
+    for beta in (0.1, 50.0):
+        logits, curve = prefer_pairs(problem, 3000, 16, beta, 0.1, np.random.default_rng(0))
+        assert curve[0] == pytest.approx(token_policy.expected_reward(problem, np.zeros_like(logits)))
+        ends[beta] = token_policy.expected_reward(problem, logits)
+        assert ends[beta] > curve[0]
+    assert ends[0.1] > ends[50.0] + 0.1

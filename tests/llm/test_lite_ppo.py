@@ -13,7 +13,7 @@ from banach.llm.objective import ObjectiveSpec, evaluate
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
 from banach.llm.surrogate import ImportanceWeighted, PolicyGradient
-from banach.llm.systems.lite_ppo import implicit_step
+from banach.llm.systems.lite_ppo import LITE_PPO, cells, implicit_step
 from banach.mdp import token_policy
 from banach.mdp.token import TokenProblem
 from hypothesis import given, settings
@@ -186,3 +186,27 @@ def test_where_the_whole_batch_is_easy_the_rare_wrong_answer_is_amplified_and_on
         assert advantages(table, epsilon=0.25)[0, 0] > -(1 - 1 / 8) / 0.25
         assert advantages(table, scale="none", ddof=None)[0, 0] == pytest.approx(-7 / 8)
     assert advantages(table)[0, 0] < -13
+
+
+def test_the_factorial_is_whole_and_its_corners_are_the_objectives_they_are_called_after():
+    found = cells()
+    assert len(found) == 18
+    assert len({(spec.advantage, spec.aggregation) for spec in found.values()}) == 18
+    assert set(LITE_PPO.results().numbers) == set(found)
+    batch = random_batch()
+    for name, spec in (
+        ("GRPO: group mean, group deviation, sequences", objective("grpo", beta=0.0)),
+        ("Lite PPO: group mean, batch deviation, tokens", objective("lite_ppo")),
+    ):
+        assert torch.equal(evaluate(found[name], batch).weight_BT, evaluate(spec, batch).weight_BT)
+
+
+def test_without_a_baseline_the_mean_of_sequences_empties_the_policy_of_its_entropy():
+    """The kept experiment: every seed, both starts."""
+    numbers = LITE_PPO.results().numbers
+    for start in ("base", "tuned"):
+        for deviation in ("batch deviation", "no deviation"):
+            assert max(numbers[f"no baseline, {deviation}, sequences"][f"entropy, {start}"]) < 0.05
+            assert min(numbers[f"no baseline, {deviation}, sequences"][f"gradient tail, {start}"]) > 5
+        rest = [numbers[name][f"entropy, {start}"] for name in numbers if not name.startswith("no baseline")]
+        assert min(map(np.mean, rest)) > 0.05

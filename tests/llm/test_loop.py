@@ -13,6 +13,8 @@ from banach.llm.mask import AdvantageFilter
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
 from banach.llm.systems.loop import loop, loop_with_std
+from banach.llm.testbeds.policies import TablePolicy
+from banach.llm.testbeds.training import Recipe, TableCritic, train
 from banach.mdp import token_policy
 from banach.mdp.instances_testbeds import mini_repl
 from banach.mdp.instances_token import tool_turns
@@ -211,3 +213,19 @@ def test_looking_the_name_up_is_worth_it_when_two_calls_are_asked_for():
             if problem.mask[s, t]:
                 guess[problem.node[s, t], 3 if t == 0 or not problem.mask[s, t - 1] else 0] = 0.0
     assert token_policy.prompt_reward(problem, guess) == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_a_critic_learns_the_value_of_the_policy_that_it_watches():
+    """With a policy that stands still, regression on whole returns ends at the value of each node that is visited."""
+    problem = mini_repl()
+    critic, policy = TableCritic(problem), TablePolicy(problem)
+    recipe = Recipe(tokens=16_000, prompts=16, group=8, rate=0.0, critic_rate=0.02)
+    train(problem, policy, objective("ppo", value_clip=None, trace=1.0), recipe, 0, critic=critic)
+    logits = policy.logits.detach().numpy()
+    assert not logits.any()
+    chance = problem.prompt_probability[problem.prompt] * token_policy.sequence_probability(problem, logits)
+    visits = np.zeros(problem.n_nodes)
+    np.add.at(visits, problem.node[problem.mask], np.broadcast_to(chance[:, None], problem.mask.shape)[problem.mask])
+    often = visits > 0.02
+    assert often.sum() > 5
+    assert np.abs(critic.value.detach().numpy() - token_policy.value(problem, logits))[often].max() < 0.1
