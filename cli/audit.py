@@ -22,7 +22,8 @@ NAME is an objective of the catalogue, with settings if you like, or a function 
 is searched too). A loss of groups is called with log-probabilities under policy, sampler and reference and the mask, each
 (B, T), rewards and groups, each (B,); with --pairs, a loss of pairs with log-probabilities of chosen and rejected, the
 reference's, and lengths, each (B,). It returns the scalar that is minimised. An objective that also reads a critic, calls or
-modes is audited where they say nothing, and with an example's setting where it has no default; both are told.
+modes is audited where they say nothing, then in one plain case where they speak, and with an example's setting where it has no
+default; all three are told.
 
 Most findings are exact: every group of answers of a small problem is enumerated. A peer's loss runs in its own library.
 

@@ -9,7 +9,7 @@ from .advantage import Accepted, Given, GroupAdvantage, Likelihood
 from .aggregation import Aggregation
 from .batch import TokenBatch
 from .bundles import MixedRisk, QuantileTracker, bundled
-from .catalogue import OBJECTIVES, Objective, objective, register
+from .catalogue import OBJECTIVES, Objective, Probe, objective, register
 from .critic import GeneralisedAdvantage, ValueLoss
 from .curvature import AdamStep, CurvatureFilter, Moments, SGDStep
 from .divergence import Divergence
@@ -114,6 +114,7 @@ __all__ = [
     "PolicyGradient",
     "PreferenceBench",
     "PreferenceSpec",
+    "Probe",
     "QuantileTracker",
     "Ratio",
     "RewardedCalls",

@@ -28,15 +28,32 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+import torch
+
 from . import recipes
 from .advantage import GroupAdvantage
 from .aggregation import Aggregation
+from .batch import TokenBatch
 from .divergence import Divergence
 from .errors import SpecError
 from .objective import ObjectiveSpec
 from .outcome import Overlong
 from .ratio import Ratio, TruncatedImportance
 from .surrogate import ClippedRatio, ImportanceWeighted
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What an audit tells an objective that reads more than log-probabilities and rewards, so that this part of it speaks.
+
+    fields: of `TokenBatch`; an objective that needs none of them is not probed. words: what is told, after "where".
+    dress: the batch with these fields, from one in which they say nothing; it may add rows below the batch's own. What it tells
+    is to depend on masks and places alone, so that groups can still be enumerated by lengths and rewards.
+    """
+
+    fields: tuple[str, ...]
+    words: str
+    dress: Callable[[TokenBatch], TokenBatch]
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Objective:
     shift_invariant: adding one number to all rewards changes nothing; None if there is no such law.
     example: settings without which the builder refuses, for a small problem.
     variants: name -> settings, further points of the family that the battery tests.
+    probe: what an audit tells it where it reads more than answers and their rewards, None where it does not.
     """
 
     name: str
@@ -58,6 +76,7 @@ class Objective:
     shift_invariant: bool | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    probe: Probe | None = None
 
 
 _SHELF: dict[str, Objective] = {}
@@ -113,6 +132,10 @@ def example_objective(name: str, **settings: Any) -> ObjectiveSpec:
     return objective(name, **example_settings(name, **settings))
 
 
+def _constant_critic(batch: TokenBatch) -> TokenBatch:
+    return replace(batch, value_BT=torch.full_like(batch.logp_old_BT, 0.5))
+
+
 _SHORT = Overlong(maximum=3, cache=2)
 
 for _entry in (
@@ -156,6 +179,7 @@ for _entry in (
             "cut": {"bootstrap": "repeat", "trace": 1.0, "value_clip": None},
             "value at the cut": {"bootstrap": "given", "trace": 0.0},
         },
+        probe=Probe(("value_BT",), "the critic says 1/2 everywhere", _constant_critic),
     ),
     Objective(
         "grpo",

@@ -67,6 +67,7 @@ class EntropyFlow:
     size: tuple[float, ...]
 
 
+@torch.no_grad()
 def entropy_flow(
     streams: Sequence[Tensor],
     writes: Sequence[tuple[Tensor, Tensor]],

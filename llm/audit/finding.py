@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-GRADES = ("good", "note", "bad")
+GRADES = ("good", "note", "bad", "moot")
+"""What a finding may be: as it should be, a fact to know, a fault, or a question that has no meaning for this loss."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Finding:
     """One thing found out.
 
     key: short name to look it up by. title: what was asked. verdict: the answer, a sentence. value: the number behind it, and
-    quantity what that number is; None where the answer is no number. grade: "good", "note" (a fact to know) or "bad" (a fault).
+    quantity what that number is; None where the answer is no number. grade: one of `GRADES`.
     details: further numbers, ready for JSON.
     """
 
@@ -68,7 +69,7 @@ class Audit:
         from rich.console import Console
         from rich.table import Table
 
-        marks = {"good": "ok", "note": "-", "bad": "FAULT"}
+        marks = {"good": "ok", "note": "-", "bad": "FAULT", "moot": "n/a"}
         shown = Table(box=SIMPLE_HEAD, title=f"audit of {self.subject}", title_justify="left", pad_edge=False)
         shown.add_column("")
         shown.add_column("asked", overflow="fold", max_width=24)

@@ -36,7 +36,7 @@ def fixed_point(ground: OnPolicy, held: bool) -> Finding:
     Raises LossFailure.
     """
     if not held and ground.table is not None:
-        return _followed(ground)
+        return followed(ground)
     return _on_bandit(ground.subject, min(ground.group_size, 2), ground.exchangeable)
 
 
@@ -45,8 +45,8 @@ def best_reward(problem: TokenProblem) -> float:
     return float(problem.prompt_probability @ backup(problem, lambda _, values: values.max(axis=1))[0])
 
 
-def _followed(ground: OnPolicy) -> Finding:
-    """Normalised steps along the tabulated field until the policy is all but deterministic."""
+def followed(ground: OnPolicy) -> Finding:
+    """Normalised steps along the tabulated field until the policy is all but deterministic. Needs its table."""
     title = "where following it ends"
     problem, logits = ground.problem, np.zeros_like(ground.policies[0])
     for _ in range(_STEPS):

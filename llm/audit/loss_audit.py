@@ -10,12 +10,15 @@ import numpy as np
 import torch
 
 from ...mdp.token import TokenProblem
+from ..errors import BatchError
 from . import batching, divergence, edge_cases, fixed_point, noise, on_policy, prompt_weight, stale
 from .errors import AuditError, LossFailure
 from .finding import Audit, Finding
-from .subject import Loss, Subject, resolve
+from .subject import Loss, Subject, first_line, resolve
+from .told import TITLE, told
 
 Asked = Callable[[], Finding | Iterable[Finding] | None]
+Probing = Callable[[on_policy.OnPolicy], list[Finding]]
 
 
 def audit(
@@ -24,7 +27,7 @@ def audit(
     """Everything the audit can find out about a loss, most of it by enumeration of all groups of answers.
 
     loss: callable (logp_BT, logp_old_BT, logp_ref_BT, mask_BT, rewards_B, groups_B) -> scalar tensor, to be MINIMISED; or an
-        `ObjectiveSpec`, for whose critic, calls, modes and the like see `banach.llm.audit.stand_ins`; or
+        `ObjectiveSpec`, for whose critic, calls, modes and the like see `banach.llm.audit.stand_ins` and `.told`; or
         "package.module:function". What it raises, and NaN, becomes a finding.
     problem: the token problem that is enumerated; default `banach.mdp.instances_token.tiny_enum()`.
     group_size: answers a group, at least 1. seed: of the random policies and draws. name: shown instead of the loss's own.
@@ -40,7 +43,7 @@ def audit(
     subject, findings = _opened(function, problem, group_size, seed)
     findings = [*_assumed(loss), *findings]
     if subject is not None:
-        findings += _asked(subject, problem, group_size, np.random.default_rng(seed))
+        findings += _asked(subject, problem, group_size, np.random.default_rng(seed), _told(loss, subject, seed))
     setting = {
         "prompts": problem.n_prompts,
         "sequences": problem.n_sequences,
@@ -75,6 +78,27 @@ def _assumed(loss: Any) -> list[Finding]:
 
     finding = assumed(loss) if isinstance(loss, ObjectiveSpec) else None
     return [] if finding is None else [finding]
+
+
+def _told(loss: Any, subject: Subject, seed: int) -> Probing | None:
+    """The questions under the probe of the loss's catalogue entry, None where it has none."""
+    from ..objective import ObjectiveSpec
+    from .stand_ins import loss_of_spec, probe_of
+
+    probe = probe_of(loss) if isinstance(loss, ObjectiveSpec) else None
+    if probe is None:
+        return None
+    speaking = Subject(loss_of_spec(loss, probe), subject.dtype)
+    speaking.rounding = subject.rounding
+    return lambda ground: _counted(subject, speaking, lambda: told(ground, speaking, probe, np.random.default_rng(seed)))
+
+
+def _counted(subject: Subject, other: Subject, question: Callable[[], list[Finding]]) -> list[Finding]:
+    """What is found out by asking another subject, whose calls count."""
+    try:
+        return question()
+    finally:
+        subject.calls += other.calls
 
 
 def name_of(loss: Any) -> str:
@@ -117,8 +141,13 @@ def _opened(function: Loss, problem: TokenProblem, group_size: int, seed: int) -
     return None, [Finding("runs", "does it run", f"No: {failure}.", "bad")]
 
 
-def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: np.random.Generator) -> list[Finding]:
-    """Every question in turn; a question at which the loss fails becomes the finding that it failed there."""
+def _asked(
+    subject: Subject, problem: TokenProblem, group_size: int, generator: np.random.Generator, probing: Probing | None
+) -> list[Finding]:
+    """Every question in turn; one at which the loss fails becomes the finding that it failed there.
+
+    Where an objective of ours refuses what a question would show it, rewards beyond 1 for instance, the question is moot.
+    """
     draw = batching.Draw(problem, group_size, generator)
     found: list[Finding] = []
 
@@ -126,6 +155,10 @@ def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: 
         try:
             answer = question()
         except LossFailure as failure:
+            if isinstance(failure.__cause__, BatchError):
+                verdict = f"Not asked: it refuses such a batch: {first_line(failure.__cause__)}."
+                found.append(Finding(key, title, verdict, "moot"))
+                return
             found.append(Finding(key, title, f"Could not be found out: {failure}.", "bad"))
             return
         if isinstance(answer, Finding):
@@ -140,7 +173,7 @@ def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: 
     order, exchangeable = batching.permutation(subject, draw)
     if any(finding.key == "determinism" for finding in found):
         verdict = "Not asked: of a loss that answers one question in two ways no expectation is enumerated."
-        return [*found, order, Finding("direction", "expected gradient against grad J", verdict, "note")]
+        return [*found, order, Finding("direction", "expected gradient against grad J", verdict, "moot")]
     try:
         ground = on_policy.OnPolicy(subject, problem, group_size, exchangeable, generator)
     except LossFailure as failure:
@@ -161,6 +194,8 @@ def _asked(subject: Subject, problem: TokenProblem, group_size: int, generator: 
         ask("divergence", "which divergence it regularises", lambda: divergence.divergence(ground))
         ask("fixed_point", "where it comes to rest", lambda: fixed_point.fixed_point(ground, held()))
         ask("off_policy", "expected gradient off policy", lambda: stale.off_policy(ground))
+        if probing is not None:
+            ask("told", TITLE, lambda: probing(ground))
     ask("response", "response to the ratio", lambda: stale.response(subject, group_size))
     ask("zero_variance", "groups without variance", lambda: edge_cases.zero_variance(subject, group_size))
     ask("single", "groups of one answer", lambda: edge_cases.single_answer(subject))

@@ -19,9 +19,11 @@ from .subject import Array
 
 
 def variance(ground: OnPolicy) -> Finding | None:
-    """Noise of the loss, of REINFORCE and of leave-one-out, at the same groups; None where the weights move with the policy."""
+    """Noise of the loss, of REINFORCE and of leave-one-out, at the same groups; moot where the weights move with the policy."""
+    title = "variance of a group's gradient"
     if ground.table is None:
-        return None
+        verdict = "Not asked: weights that look at log-probabilities have no table of groups to sum over."
+        return Finding("variance", title, verdict, "moot")
     own = ground.table
     group_size = own.table.ndim - 2
     rivals = {"REINFORCE": _table(own, group_size, baseline=False)}
@@ -52,7 +54,7 @@ def variance(ground: OnPolicy) -> Finding | None:
         + " (geometric mean over prompts and policies)."
     )
     details = {"noise": mean_noise, "trace": float(np.mean(raw)), "group_size": group_size, "per_case": noise}
-    return Finding("variance", "variance of a group's gradient", verdict, "note", ratio, f"noise over {other}", details)
+    return Finding("variance", title, verdict, "note", ratio, f"noise over {other}", details)
 
 
 def _table(like: BlindTable, group_size: int, baseline: bool) -> BlindTable:

@@ -22,12 +22,12 @@ p { margin: 8px 0; max-width: 78ch; } .soft { color: var(--soft); font-size: 14p
 .card > header { display: flex; justify-content: space-between; gap: 16px; align-items: baseline; }
 .badge { font-size: 12.5px; font-weight: 600; padding: 2px 9px; border-radius: 20px; white-space: nowrap; }
 .good { color: var(--good); background: var(--good-soft); } .bad { color: var(--bad); background: var(--bad-soft); }
-.note { color: var(--note); background: var(--note-soft); }
+.note, .moot { color: var(--note); background: var(--note-soft); }
 figure { margin: 14px 0 4px; overflow-x: auto; } figure svg { max-width: 100%; height: auto; font-family: inherit; }
 figcaption { color: var(--soft); font-size: 13.5px; }
 """
 
-_BADGE = {"good": "ok", "note": "to know", "bad": "fault"}
+_BADGE = {"good": "ok", "note": "to know", "bad": "fault", "moot": "not asked"}
 
 
 def page(audit: Audit) -> str:

@@ -47,7 +47,7 @@ def pictures(audit: Audit) -> dict[str, tuple[str, str]]:
     """SVG text and caption of each finding that has a curve, by the finding's key."""
     drawn = {}
     for finding in audit.findings:
-        if finding.key in _DRAWN:
+        if finding.key in _DRAWN and finding.details:
             caption, draw = _DRAWN[finding.key]
             text = _svg(finding, draw)
             if text is not None:

@@ -132,17 +132,21 @@ def _bisect(subject: Subject, size: int, sign: str, far: float, power: float) ->
 
 
 def _level(subject: Subject, size: int, sign: str) -> str:
-    """At what level the ratio enters: does a token's weight follow its own ratio, its neighbours', or both?"""
+    """At what level the ratio enters: does a token's weight follow its own ratio, its neighbours', or both?
+
+    Ratios move little, and to the side on which a clip does not bind, since clip ranges of whole sequences are 1e-4 wide.
+    """
     member = 0 if sign == "right" else 1
+    step = max(1e-5, 100 * subject.rounding) * (-1 if sign == "right" else 1)
     old = np.full((3, size, _TOKENS), -3.0)
     logp = old.copy()
-    logp[1, member, 0] += 0.01
-    logp[2, member, 1] += 0.01
+    logp[1, member, 0] += step
+    logp[2, member, 1] += step
     reward = np.tile(np.arange(size) == 0, (3, 1)).astype(float)
     weight = subject.weights(Batches(logp, old, logp, np.ones(old.shape, dtype=bool), reward, np.zeros(size, dtype=np.int64)))[
         :, member, 0
     ]
-    own, other = np.log(np.maximum(weight[1:] / weight[0], 1e-300)) / 0.01 if weight[0] else (0.0, 0.0)
+    own, other = np.log(np.maximum(weight[1:] / weight[0], 1e-300)) / step if weight[0] else (0.0, 0.0)
     allowed = _allowed(subject)
     if abs(own) < allowed and abs(other) < allowed:
         return "none"

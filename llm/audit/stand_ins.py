@@ -2,7 +2,8 @@ r"""What a loss of log-probabilities, mask, rewards and groups lacks, where an o
 
 An audit enumerates answers; it knows nothing of tool calls, critics or modes. An objective that reads them is audited at the
 setting at which they say nothing, and the audit tells which that was: a critic that is always 0, no call, one mode, the last
-round. What it does with more than that is another question, asked of a function that fills in more (`banach.llm.as_loss`).
+round. Where they do speak is what the `Probe` of its catalogue entry tells (`banach.llm.audit.told`); what it does with still
+more is asked of a function that fills it in (`banach.llm.as_loss`).
 
 Some things have no such setting: an entropy or a whole table carries a gradient of its own. `CurvatureFilter` reads hidden
 states and tables; with hidden states of 0 nothing is predicted to move, so that nothing is masked.
@@ -15,7 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..objective import ObjectiveSpec, as_loss
+from ..batch import TokenBatch
+from ..catalogue import OBJECTIVES, Probe
+from ..objective import ObjectiveSpec, evaluate
 from .finding import Finding
 from .subject import Loss
 
@@ -47,20 +50,25 @@ STAND_INS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
 """By the name of a field of `TokenBatch`: what stands there, in words, and as a function of old log-probabilities and mask."""
 
 
-def loss_of_spec(spec: ObjectiveSpec) -> Loss:
-    """The objective as a loss of six tensors; what else it reads has stand-ins, where there are any."""
+def loss_of_spec(spec: ObjectiveSpec, probe: Probe | None = None) -> Loss:
+    """The objective as a loss of six tensors; what else it reads has stand-ins, where there are any, or what a probe tells."""
     lacking = [name for name in spec.needs if name in STAND_INS]
-    if not lacking:
-        return as_loss(spec)
 
     def loss(
         logp_BT: Tensor, logp_old_BT: Tensor, logp_ref_BT: Tensor | None, mask_BT: Tensor, rewards_B: Tensor, groups_B: Tensor
     ) -> Tensor:
         extra = {name: STAND_INS[name][1](logp_old_BT.detach(), mask_BT) for name in lacking}
-        return as_loss(spec, **extra)(logp_BT, logp_old_BT, logp_ref_BT, mask_BT, rewards_B, groups_B)
+        batch = TokenBatch(logp_BT, logp_old_BT, mask_BT, rewards_B, groups_B, logp_ref_BT=logp_ref_BT, **extra)
+        return evaluate(spec, batch if probe is None else probe.dress(batch)).loss
 
     loss.__name__ = spec.name
     return loss
+
+
+def probe_of(spec: ObjectiveSpec) -> Probe | None:
+    """What the catalogue has such an objective told; None where it has no entry, or needs nothing of it."""
+    probe = OBJECTIVES[spec.name].probe if spec.name in OBJECTIVES else None
+    return probe if probe is not None and set(probe.fields) & set(spec.needs) else None
 
 
 def assumed(spec: ObjectiveSpec) -> Finding | None:

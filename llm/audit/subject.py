@@ -147,14 +147,14 @@ class Subject:
             try:
                 value = self.loss(*arguments)
             except Exception as failure:
-                raise LossFailure(f"it raised {type(failure).__name__}: {_first_line(failure)}") from failure
+                raise LossFailure(f"it raised {type(failure).__name__}: {first_line(failure)}") from failure
             _require_scalar(value)
             slopes: Sequence[torch.Tensor | None] = [None] * len(leaves)
             if value.requires_grad:
                 try:
                     slopes = torch.autograd.grad(value.reshape(()), leaves, allow_unused=True)
                 except Exception as failure:
-                    raise LossFailure(f"its gradient raised {type(failure).__name__}: {_first_line(failure)}") from failure
+                    raise LossFailure(f"its gradient raised {type(failure).__name__}: {first_line(failure)}") from failure
         self.detached += all(slope is None for slope in slopes)
         known = [torch.zeros_like(leaf) if slope is None else slope for leaf, slope in zip(leaves, slopes, strict=True)]
         return float(value.detach()), _ascent(known)
@@ -210,6 +210,7 @@ def _require_scalar(value: Any) -> None:
         raise LossFailure(f"it returned a tensor of shape {tuple(value.shape)} instead of a scalar")
 
 
-def _first_line(failure: Exception) -> str:
+def first_line(failure: BaseException) -> str:
+    """The first line of what an exception says, of at most 200 characters."""
     text = str(failure).strip().splitlines()
     return text[0][:200] if text else "(no message)"

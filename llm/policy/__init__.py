@@ -6,6 +6,7 @@ from .errors import ModelMissing, PolicyError
 from .lora import with_lora
 from .reference import Reference
 from .smollm2 import fetch_smollm2, load_smollm2
+from .streams import Streams, model_entropy_flow, residual_streams
 from .tiny import tiny_policy
 from .tokenizer import CharacterTokenizer, PretrainedTokenizer, Tokenizer
 
@@ -18,9 +19,12 @@ __all__ = [
     "PretrainedTokenizer",
     "Prompts",
     "Reference",
+    "Streams",
     "Tokenizer",
     "fetch_smollm2",
     "load_smollm2",
+    "model_entropy_flow",
+    "residual_streams",
     "tiny_policy",
     "with_lora",
 ]

@@ -9,6 +9,7 @@ Q. Chen et al. 2025, A^2FM, arXiv 2510.12838.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
 from ..batch import TokenBatch
-from ..catalogue import Objective, objective, register
+from ..catalogue import Objective, Probe, objective, register
 from ..modes import LeaveOneOutModes, ModeCost, cost_of_pass, without_tags
 from ..objective import ObjectiveSpec
 from ..plan import plan
@@ -58,6 +59,10 @@ def apo(
     )
 
 
+def _modes_by_length(batch: TokenBatch) -> TokenBatch:
+    return replace(batch, mode_B=(batch.length_B > 2).long(), forced_B=torch.ones_like(batch.length_B, dtype=torch.bool))
+
+
 register(
     Objective(
         "apo",
@@ -70,6 +75,11 @@ register(
             "frozen": {"source": 0.5, "gate": False},
             "left out": {"leave_one_out": True, "tau": 0.2},
         },
+        probe=Probe(
+            ("mode_B", "forced_B"),
+            "answers of at most two tokens are in the cheapest mode, longer ones in a dear one, all forced",
+            _modes_by_length,
+        ),
     )
 )
 

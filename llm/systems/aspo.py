@@ -11,6 +11,7 @@ Lin and Xu 2025, arXiv 2508.19201.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 
 from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
-from ..catalogue import Objective, objective, register
+from ..batch import TokenBatch
+from ..catalogue import Objective, Probe, objective, register
 from ..mask import DynamicSampling
 from ..objective import ObjectiveSpec
 from ..plan import Plan
@@ -53,12 +55,17 @@ def aspo(
     )
 
 
+def _late_calls(batch: TokenBatch) -> TokenBatch:
+    return replace(batch, first_call_B=batch.length_B - 1)
+
+
 register(
     Objective(
         "aspo",
         aspo,
         "Lin and Xu 2025, arXiv 2508.19201",
         variants={"aggressive": {"preset": "aggressive"}, "late": {"strength": 3.0, "share": 0.5, "threshold": 0.5}},
+        probe=Probe(("first_call_B",), "an answer calls its tool before its last token", _late_calls),
     )
 )
 

@@ -9,6 +9,7 @@ G. Chen et al. 2025, arXiv 2511.07327.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...mdp.token import TokenProblem
 from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
 from ..batch import TokenBatch
-from ..catalogue import Objective, objective, register
+from ..catalogue import Objective, Probe, objective, register
 from ..objective import ObjectiveSpec
 from ..plan import plan
 from ..ratio import Ratio
@@ -55,6 +56,10 @@ def eapo(
     )
 
 
+def _rounds_by_length(batch: TokenBatch) -> TokenBatch:
+    return replace(batch, rounds_left_B=(batch.length_B - 1).clamp(min=0))
+
+
 register(
     Objective(
         "eapo",
@@ -63,6 +68,7 @@ register(
         reward_degree=0,
         shift_invariant=True,
         variants={"steep": {"discount": 0.5, "low": 0.04, "high": 0.05}, "undiscounted": {"discount": 1.0}},
+        probe=Probe(("rounds_left_B",), "an answer of n tokens is a round with n - 1 more to come", _rounds_by_length),
     )
 )
 

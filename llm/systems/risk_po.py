@@ -17,7 +17,7 @@ Ren et al. 2025, arXiv 2510.00911.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from torch import Tensor
 from ..aggregation import Aggregation
 from ..batch import TokenBatch
 from ..bundles import MixedRisk, QuantileTracker, bundle_scores, bundled
-from ..catalogue import Objective, objective, register
+from ..catalogue import Objective, Probe, objective, register
 from ..objective import ObjectiveSpec
 from ..outcome import outcome
 from ..ratio import Ratio
@@ -82,6 +82,22 @@ def risk_po_released(
     )
 
 
+def _with_partners(batch: TokenBatch) -> TokenBatch:
+    """A second prompt whose answers stand still, right in every other place; each shares a bundle with one of the batch."""
+    rows = len(batch.reward_B)
+    both = batch.select(torch.arange(rows).repeat(2))
+    partner = (torch.arange(rows) % 2 == 0).to(batch.reward_B)
+    return replace(
+        both,
+        logp_BT=torch.cat([batch.logp_BT, batch.logp_old_BT.detach()]),
+        reward_B=torch.cat([batch.reward_B, partner]),
+        group_B=torch.cat([batch.group_B, batch.group_B + batch.group_B.max() + 1]),
+        bundle_B=torch.arange(rows).repeat(2),
+    )
+
+
+_PARTNERS = Probe(("bundle_B",), "each answer is paid with that of another prompt, right in every other place", _with_partners)
+
 register(
     Objective(
         "risk_po",
@@ -90,6 +106,7 @@ register(
         reward_degree=1,
         shift_invariant=True,
         variants={"lower tail alone": {"low": 0.4, "high": 0.5, "weight": 2.0}, "wide": {"clip_low": 0.04, "clip_high": 0.05}},
+        probe=_PARTNERS,
     )
 )
 register(
@@ -103,6 +120,7 @@ register(
             "uniform": {"credit": "uniform"},
             "tracked": {"quantiles": (0.5, 1.5)},
         },
+        probe=_PARTNERS,
     )
 )
 

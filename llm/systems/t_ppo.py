@@ -15,7 +15,7 @@ Fan, Liu, Yue et al. 2025, arXiv 2506.15050.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from ...mdp import token_policy
 from ...mdp.token import TokenProblem
 from ..aggregation import Aggregation
 from ..batch import TokenBatch
-from ..catalogue import Objective, objective, register
+from ..catalogue import Objective, Probe, objective, register
 from ..critic import GeneralisedAdvantage, ValueLoss
 from ..errors import ObjectiveWarning
 from ..objective import ObjectiveSpec
@@ -84,6 +84,11 @@ def t_ppo(
     )
 
 
+def _long_ones_cut(batch: TokenBatch) -> TokenBatch:
+    half_BT = torch.full_like(batch.logp_old_BT, 0.5)
+    return replace(batch, value_BT=half_BT, value_end_B=half_BT[:, 0], truncated_B=batch.length_B > 2)
+
+
 register(
     Objective(
         "t_ppo",
@@ -94,6 +99,11 @@ register(
             "value after the cut": {"bootstrap": "given", "drop_last": 0, "value_clip": None},
             "long traces": {"trace": 1.0, "drop_last": 2, "value_clip": None},
         },
+        probe=Probe(
+            ("value_BT", "truncated_B"),
+            "the critic says 1/2 everywhere and answers of more than two tokens are cut",
+            _long_ones_cut,
+        ),
     )
 )
 

@@ -111,3 +111,15 @@ def test_the_audit_takes_a_problem_with_turns():
     answer = audit(policy_loss("loo"), instances_token.tool_turns(horizon=3), group_size=2)
     assert answer["direction"].grade == "good"
     assert answer["fixed_point"].details["best"] > 0
+
+
+def test_a_question_that_was_not_asked_has_no_curve_and_is_marked(tmp_path):
+    def surprise(logp, old, ref, mask, rewards, groups):
+        return -((rewards - rewards.mean())[:, None] * logp.detach().exp() * logp * mask).sum(1).mean()
+
+    answer = audit(surprise, group_size=2)
+    assert answer["variance"].grade == "moot"
+    text = answer.to_html(tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert "not asked</span>" in text
+    assert "variance-" not in text
+    assert "n/a" in answer.table()

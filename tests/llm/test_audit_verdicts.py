@@ -5,6 +5,7 @@ import pytest
 import torch
 from banach.llm.audit import audit
 from banach.llm.audit.fixed_point import forward_optimum, gibbs
+from banach.llm.catalogue import objective
 from banach.mdp import instances_token
 from scipy import optimize
 
@@ -201,6 +202,13 @@ def test_the_clip_edges_are_found_where_they_are(name, above, below):
     assert "below" not in edges["right"]
     assert "above" not in edges["wrong"]
     assert found(name)["response"].details["level"] == "token"
+
+
+def test_a_clip_range_of_a_ten_thousandth_does_not_hide_at_what_level_the_ratio_enters():
+    response = audit(objective("gspo"), group_size=2)["response"]
+    assert response.details["level"] == "sequence, each token's ratio to the power 0.25"
+    assert response.details["edges"]["right"]["above"]["ratio"] == pytest.approx(1 + 4e-4, abs=5e-6)
+    assert response.details["edges"]["wrong"]["below"]["ratio"] == pytest.approx(1 - 3e-4, abs=5e-6)
 
 
 def test_a_cap_below_one_takes_four_fifths_of_every_on_policy_token():
