@@ -61,6 +61,7 @@ from .stock_lattice import CVaRBracket, StockBracket, StockCertificate, cvar_bra
 from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
+from .tours import nearest_neighbour_tour, short_tour, shortest_tour, tour_length
 from .transport import Entropic, NetworkSimplex, Transport, kantorovich
 from .value_iteration import GaussSeidel, ValueIteration
 
@@ -159,6 +160,7 @@ __all__ = [
     "merge_states",
     "mico",
     "nash",
+    "nearest_neighbour_tour",
     "optimal_cvar",
     "optimal_mean_variance",
     "optimal_utility",
@@ -175,10 +177,13 @@ __all__ = [
     "regularised_optimum",
     "return_laws",
     "rpo_optimum",
+    "short_tour",
+    "shortest_tour",
     "solve",
     "solve_static",
     "splitting_tree",
     "stability",
     "stock_bracket",
     "suboptimality_bound",
+    "tour_length",
 ]

@@ -7,6 +7,7 @@ from .soft_learning import Agent, SoftLearning, anywhere, at
 from .stock_quantiles import StockAgent, StockQuantileLearning, quantile_loss
 from .stock_task import OutcomeTask, StockPolicy, StockTask, exact_law
 from .task import Policy, Task, returns
+from .tour_policy import TourImitation, TourPolicy, TourShape
 from .worst_parameters import CovarianceSearch, GridSearch, grid, mean_returns
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "StockQuantileLearning",
     "StockTask",
     "Task",
+    "TourImitation",
+    "TourPolicy",
+    "TourShape",
     "anywhere",
     "at",
     "bisimulation_loss",
