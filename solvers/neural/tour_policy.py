@@ -19,7 +19,7 @@ positions, the shortest kept. `nearest` keeps the r places left that are nearest
 instances no larger than it was trained on.
 
 Measured (benchmarks/TOURS.md, three seeds, trained on 20 places): greedy trips of tails are 3.3, 9.1 and 16 % longer than short
-ones on 20, 50 and 100 places, those of prefixes 3.2, 9.9 and 23 %, of the pointer 7.3, 17 and 28 %, of the nearest neighbour 16,
+ones on 20, 50 and 100 places, those of prefixes 3.2, 9.9 and 23 %, of the pointer 7.3, 17 and 28 %, the nearest neighbour 16,
 23 and 23 %; at 200 no policy beats the nearest neighbour greedily.
 
 Drakulic, Michel, Mai, Sors and Andreoli, NeurIPS 2023 (arXiv:2301.03313), tails, the network and its training; Kool, van Hoof
