@@ -21,7 +21,7 @@ from banach.llm.errors import BatchError, SpecError
 from banach.llm.objective import evaluate
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
-from banach.llm.systems.capo import Calibrated, capo
+from banach.llm.systems.capo import CAPO, Calibrated, capo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd.functional import hessian
@@ -310,3 +310,15 @@ def test_hidden_states_that_are_no_numbers_are_refused():
     hidden[row, column, 1] = float("nan")
     with pytest.raises(BatchError, match=rf"hidden_BTD is nan at sequence {row}, position {column}"):
         rebuilt(batch, hidden_BTD=hidden)
+
+
+def test_the_kept_runs_collapse_at_twenty_times_the_rate_alone_and_tell_no_method_from_grpo_by_it():
+    kept = CAPO.results()
+    for method in kept.numbers:
+        assert kept.mean(method, "collapsed, 1x")[0] == kept.mean(method, "collapsed, 5x")[0] == 0
+        for where in ("20x", "20x, small"):
+            gap, half = kept.difference(method, f"collapsed, {where}")
+            assert abs(gap) <= half
+    gap, half = kept.difference("GRPO, KL to the start 1", "reward, 5x")
+    assert -half < gap < 0
+    assert kept.mean("GRPO", "collapsed, 20x, small")[0] > 0
