@@ -230,8 +230,9 @@ CAPO = add(
         measured="GRPO does collapse here at 20 times the rate, in one run of five, in two with one prompt a step; at 1 and 5 "
         "times nobody does. Masking the tenth of the tokens with the largest shifts (thresholds at the 90 % quantile of the "
         "first five steps, 1 to 11 % rejected) does not prevent it: three and two of five. A KL penalty of 0.01 to the start "
-        "leaves none and one of five, one of 1 none. None of these counts differs from GRPO's beyond the interval of five seeds, "
-        "nor does the lower reward of a penalty of 1 where nothing collapses. The published benefit is not seen at this size.",
+        "leaves none and one of five, one of 1 none. None of these counts differs from GRPO's beyond the interval of five "
+        "seeds, nor does the lower reward of a penalty of 1 where nothing collapses. The published benefit is not seen at "
+        "this size.",
         bounds=(
             "a divergence is half a variance up to a third of its order",
             "a step certificate from curvature on a ball",
