@@ -1,6 +1,8 @@
 """What SmolLM2's layers say of the next token while it reads solved sums: entropies along the residual stream.
 
-python -m benchmarks.entropy_flow              SmolLM2-135M, as `banach model smollm2` fetched it; writes the JSON
+    python -m benchmarks.entropy_flow              SmolLM2-135M, as `banach model smollm2` fetched it; writes the JSON
+
+The sums are the first problems of the held-out seed, each with its solved examples before it; means are over all tokens.
 """
 
 from __future__ import annotations

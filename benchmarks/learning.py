@@ -6,7 +6,7 @@
 Every run makes the same number of steps on the same number of sampled answers, from the same weights. Held-out problems are of
 another seed, the same for all runs; each is answered once greedily and once as in training. Runs that are in the JSON already
 are not made again, so that what was interrupted goes on where it stood; a run that was interrupted resumes from its checkpoint.
-LEARNING.md is written anew from all that is there.
+LEARNING.md, beside the folder of the JSON, is written anew from all that is there.
 
 The intervals over seeds are Student's at 95 %, of the gain over the initial policy; of one run they are Wilson's.
 """
@@ -24,10 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from banach.mdp.storage import atomic_file
-
 from . import machine
-from .storage import write_json
+from .storage import complete, write_page
 
 HERE = Path(__file__).parent
 METHODS: dict[str, dict[str, Any]] = {
@@ -58,13 +56,8 @@ def main(words: list[str] | None = None) -> int:
     path = options.out / f"learning_{options.model}.json"
     found = json.loads(path.read_text()) if path.exists() else _begun(options)
     found["settings"] = {method: _settings(options, method, 0).document() for method in METHODS}
-    for seed in range(options.seeds):
-        for method in METHODS:
-            if not any(run["method"] == method and run["seed"] == seed for run in found["runs"]):
-                found["runs"].append(_trained(options, method, seed))
-                write_json(path, found)
-    with atomic_file(HERE / "LEARNING.md") as temporary:
-        Path(temporary).write_text(page(found))
+    complete(path, found, "method", METHODS, options.seeds, lambda method, seed: _trained(options, method, seed))
+    write_page(options.out.parent / "LEARNING.md", page(found))
     print(table(found))
     return 0
 

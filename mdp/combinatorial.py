@@ -24,6 +24,16 @@ from .construction import CLOSE, STOP, Prefix, Tail
 from .errors import ModelError
 
 
+def distances(given: Any) -> np.ndarray:
+    """(n, n), float64, as a routing problem takes them. Raises ModelError for another shape, or what is not finite and >= 0."""
+    distance = np.ascontiguousarray(given, dtype=np.float64)
+    if distance.ndim != 2 or distance.shape[0] != distance.shape[1] or not len(distance):
+        raise ModelError(f"distance has shape {distance.shape}; it must be (n, n), n >= 1, the depot first")
+    for i, j in np.argwhere(~(np.isfinite(distance) & (distance >= 0)))[:1].tolist():
+        raise ModelError(f"the distance from {i} to {j} is {distance[i, j]}; it must be a finite number >= 0")
+    return distance
+
+
 @dataclass(frozen=True, eq=False)
 class TravelingSalesman:
     """The shortest round trip from place 0 through all others.
@@ -35,7 +45,7 @@ class TravelingSalesman:
     distance: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "distance", _distances(self.distance))
+        object.__setattr__(self, "distance", distances(self.distance))
 
     def steps(self, prefix: Prefix) -> list[str]:
         """Cities not yet visited; `CLOSE` after the last."""
@@ -71,7 +81,7 @@ class VehicleRouting:
     capacity: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "distance", _distances(self.distance))
+        object.__setattr__(self, "distance", distances(self.distance))
         object.__setattr__(self, "demand", _amounts("demand", self.demand, len(self.distance), 0.0, self.capacity))
 
     def steps(self, prefix: Prefix) -> list[str]:
@@ -129,7 +139,7 @@ class Orienteering:
     budget: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "distance", _distances(self.distance))
+        object.__setattr__(self, "distance", distances(self.distance))
         object.__setattr__(self, "prize", _amounts("prize", self.prize, len(self.distance), 0.0, np.inf))
         _amounts("budget", [self.budget], 1, 0.0, np.inf)
 
@@ -215,15 +225,6 @@ def _left(n: int, prefix: Prefix) -> frozenset[int]:
 
 def _length(distance: np.ndarray, places: Sequence[int]) -> Fraction:
     return sum((Fraction(float(distance[i, j])) for i, j in pairwise(places)), Fraction(0))
-
-
-def _distances(given: Any) -> np.ndarray:
-    distance = np.asarray(given, dtype=np.float64)
-    if distance.ndim != 2 or distance.shape[0] != distance.shape[1] or not len(distance):
-        raise ModelError(f"distance has shape {distance.shape}; it must be (n, n), the depot first")
-    for i, j in np.argwhere(~(np.isfinite(distance) & (distance >= 0)))[:1].tolist():
-        raise ModelError(f"the distance from {i} to {j} is {distance[i, j]}; it must be a finite number >= 0")
-    return distance
 
 
 def _amounts(name: str, given: Any, length: int, least: float, most: float) -> np.ndarray:

@@ -12,11 +12,10 @@ These are the tail instances of `banach.mdp.combinatorial.TravelingSalesman`, wi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 
+from ..mdp.combinatorial import distances
 from .errors import SolveError
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -29,9 +28,9 @@ _EXACT = 16
 def shortest_tour(distance: np.ndarray) -> tuple[float, np.ndarray]:
     """Length and order of a shortest round trip. distance: (n, n), need not be symmetric, n <= 16. The order begins with 0.
 
-    Raises SolveError for distances of another shape, not finite or negative, or more places.
+    Raises ModelError for distances of another shape, not finite or negative, SolveError for more places.
     """
-    distance = _checked(distance)
+    distance = distances(distance)
     if len(distance) > _EXACT:
         raise SolveError(f"{len(distance)} places are too many for an exact tour (at most {_EXACT}); take short_tour")
     if len(distance) == 1:
@@ -43,9 +42,9 @@ def short_tour(distance: np.ndarray, kicks: int = 200, seed: int = 0) -> tuple[f
     """Length and order of a short round trip, at least one that no 2-opt or Or-opt move shortens. distance: (n, n), symmetric.
 
     kicks: >= 0, double bridges tried. The order begins with 0.
-    Raises SolveError for distances of another shape, not finite, negative, or not symmetric.
+    Raises ModelError for distances of another shape, not finite or negative, SolveError where they are not symmetric.
     """
-    distance = _checked(distance)
+    distance = distances(distance)
     if not np.array_equal(distance, distance.T):
         i, j = np.argwhere(distance != distance.T)[0].tolist()
         raise SolveError(f"the distance from {i} to {j} is not that back; short_tour turns stretches around: make it symmetric")
@@ -63,9 +62,9 @@ def short_tour(distance: np.ndarray, kicks: int = 200, seed: int = 0) -> tuple[f
 def nearest_neighbour_tour(distance: np.ndarray) -> tuple[float, np.ndarray]:
     """Length and order of the trip that always goes on to the nearest place left. distance: (n, n).
 
-    Raises SolveError for distances of another shape, not finite or negative.
+    Raises ModelError for distances of another shape, not finite or negative.
     """
-    distance = _checked(distance)
+    distance = distances(distance)
     order = _nearest(distance)
     return tour_length(distance, order), order
 
@@ -73,15 +72,6 @@ def nearest_neighbour_tour(distance: np.ndarray) -> tuple[float, np.ndarray]:
 def tour_length(distance: np.ndarray, order: np.ndarray) -> float:
     """Length of the round trip that visits places in this order. distance: (n, n). order: (n,)."""
     return float(distance[order, np.roll(order, -1)].sum())
-
-
-def _checked(given: Any) -> np.ndarray:
-    distance = np.ascontiguousarray(given, dtype=np.float64)
-    if distance.ndim != 2 or distance.shape[0] != distance.shape[1] or not len(distance):
-        raise SolveError(f"distance has shape {distance.shape}; it must be (n, n), n >= 1")
-    for i, j in np.argwhere(~(np.isfinite(distance) & (distance >= 0)))[:1].tolist():
-        raise SolveError(f"the distance from {i} to {j} is {distance[i, j]}; it must be a finite number >= 0")
-    return distance
 
 
 @_jit
@@ -158,10 +148,7 @@ def _local_search(distance: np.ndarray, first: np.ndarray, cuts_K3: np.ndarray) 
         reached = _length(distance, other)
         if reached < length - 1e-12 * length:
             best[:], length = other, reached
-    start = 0
-    for place in range(n):
-        if best[place] == 0:
-            start = place
+    start = np.argmin(best)
     return np.concatenate((best[start:], best[:start]))
 
 

@@ -12,6 +12,7 @@ Liu et al. 2024, arXiv 2412.18279.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,6 +136,7 @@ def prefer_pairs(
     while their rewards differ. beta: DPO's temperature. rate: Adam's.
     """
     from ...mdp import token_policy
+    from ..group_pairs import matched
     from ..pair_batch import PairBatch, Sequences
     from ..preference_catalogue import preference
     from ..preference_kernel import evaluate_preference
@@ -152,17 +154,17 @@ def prefer_pairs(
         prompt = rng.choice(problem.n_prompts, p=problem.prompt_probability)
         drawn = draw(problem, table, np.repeat(prompt, group), rng)
         spent += int(problem.length[drawn].sum())
-        order = drawn[np.argsort(-problem.reward[drawn], kind="stable")]
-        better, worse = order[: group // 2], order[::-1][: group // 2]
-        differ = problem.reward[better] > problem.reward[worse]
-        if not differ.any():
+        pairs = matched(torch.tensor(problem.reward[drawn]), torch.ones(group, dtype=torch.bool), group)
+        if not len(pairs):
             continue
-        sides = [
-            Sequences(token_table(problem, policy.log_policy(), rows).sum(1), ref_B=reference_S[torch.from_numpy(rows.copy())])
-            for rows in (better[differ], worse[differ])
-        ]
+        chosen, rejected = drawn[pairs.numpy()].T
+        log_policy = policy.log_policy()
+
+        def side(rows: np.ndarray, log_policy: torch.Tensor = log_policy) -> Sequences:
+            return Sequences(token_table(problem, log_policy, rows).sum(1), ref_B=reference_S[torch.from_numpy(rows)])
+
         optimiser.zero_grad()
-        evaluate_preference(spec, PairBatch(sides[0], sides[1])).loss.backward()
+        evaluate_preference(spec, PairBatch(side(chosen), side(rejected))).loss.backward()
         optimiser.step()
     return policy.logits.detach().numpy(), curve
 
@@ -177,62 +179,58 @@ def experiment(seeds: int = 5, tokens: int = 48_000) -> Comparison:
     from ..testbeds.policies import TablePolicy
     from ..testbeds.training import Recipe, TableCritic, train
 
-    def direct(completions: int):
+    def on_trees(learn: Callable[[TokenProblem, int, int], tuple[float, int]]):
+        """A run of `compare` from what learns a tree on a budget with a seed: the reward at the end, and tokens to 0.9."""
+
         def run(seed: int) -> dict[str, float]:
             found = {}
-            for depth in (3, 6):
-                problem, rng, spent = step_tree(3, depth, seed), np.random.default_rng(seed), 0
-                logits = np.zeros((problem.n_nodes, problem.vocabulary_size))
-                needed, budget = None, (tokens if depth == 6 else tokens // 12)
-                while spent < budget:
-                    logits, cost = improve(problem, logits, completions, 8, 0.1, 0.1, rng)
-                    spent += cost
-                    if needed is None and token_policy.expected_reward(problem, logits) >= 0.9:
-                        needed = spent
+            for depth, budget in ((3, tokens // 12), (6, tokens)):
+                reward, needed = learn(step_tree(3, depth, seed), budget, seed)
                 found |= {
-                    f"reward, depth {depth}": token_policy.expected_reward(problem, logits),
-                    f"thousand tokens to 0.9, depth {depth}": min(spent if needed is None else needed, budget) / 1000,
+                    f"reward, depth {depth}": reward,
+                    f"thousand tokens to 0.9, depth {depth}": min(needed, budget) / 1000,
                 }
             return found
 
         return run
+
+    def direct(completions: int):
+        def learn(problem: TokenProblem, budget: int, seed: int) -> tuple[float, int]:
+            rng, spent, needed = np.random.default_rng(seed), 0, None
+            logits = np.zeros((problem.n_nodes, problem.vocabulary_size))
+            while spent < budget:
+                logits, cost = improve(problem, logits, completions, 8, 0.1, 0.1, rng)
+                spent += cost
+                if needed is None and token_policy.expected_reward(problem, logits) >= 0.9:
+                    needed = spent
+            return token_policy.expected_reward(problem, logits), spent if needed is None else needed
+
+        return on_trees(learn)
+
+    def until(curve: list[float], problem: TokenProblem) -> int:
+        """Tokens before the first of these rewards, one before each step of 16 answers, that is 0.9."""
+        return next((k for k, reward in enumerate(curve) if reward >= 0.9), len(curve)) * 16 * problem.horizon
 
     def outcome(spec: ObjectiveSpec):
-        def run(seed: int) -> dict[str, float]:
-            found = {}
-            for depth in (3, 6):
-                problem, budget = step_tree(3, depth, seed), (tokens if depth == 6 else tokens // 12)
-                curve: list[float] = []
-                recipe = Recipe(tokens=budget, prompts=1, group=16, rate=0.1)
-                critic = TableCritic(problem) if spec.critic is not None else None
-                log = lambda _, r, c=curve: c.append(r)  # noqa: E731
-                end = train(problem, TablePolicy(problem), spec, recipe, seed, log=log, critic=critic)
-                first = next((k for k, r in enumerate(curve) if r >= 0.9), len(curve))
-                found |= {
-                    f"reward, depth {depth}": end["reward"],
-                    f"thousand tokens to 0.9, depth {depth}": min(first * 16 * depth, budget) / 1000,
-                }
-            return found
+        def learn(problem: TokenProblem, budget: int, seed: int) -> tuple[float, int]:
+            curve: list[float] = []
+            recipe = Recipe(tokens=budget, prompts=1, group=16, rate=0.1)
+            critic = TableCritic(problem) if spec.critic is not None else None
+            policy = TablePolicy(problem)
+            end = train(problem, policy, spec, recipe, seed, log=lambda _, reward: curve.append(reward), critic=critic)
+            return end["reward"], until(curve, problem)
 
-        return run
+        return on_trees(learn)
 
-    def compared(seed: int) -> dict[str, float]:
-        found = {}
-        for depth in (3, 6):
-            problem, budget = step_tree(3, depth, seed), (tokens if depth == 6 else tokens // 12)
-            logits, curve = prefer_pairs(problem, budget, 16, 0.1, 0.1, np.random.default_rng(seed))
-            first = next((k for k, r in enumerate(curve) if r >= 0.9), len(curve))
-            found |= {
-                f"reward, depth {depth}": token_policy.expected_reward(problem, logits),
-                f"thousand tokens to 0.9, depth {depth}": min(first * 16 * depth, budget) / 1000,
-            }
-        return found
+    def compared(problem: TokenProblem, budget: int, seed: int) -> tuple[float, int]:
+        logits, curve = prefer_pairs(problem, budget, 16, 0.1, 0.1, np.random.default_rng(seed))
+        return token_policy.expected_reward(problem, logits), until(curve, problem)
 
     methods = {
         "GRPO": outcome(objective("grpo", beta=0.0)),
         "RLOO": outcome(objective("rloo")),
         "PPO, a value a node": outcome(objective("ppo", value_clip=None)),
-        "DPO on pairs": compared,
+        "DPO on pairs": on_trees(compared),
         **{f"direct advantage, n = {n}": direct(n) for n in (4, 16, 64)},
     }
     return compare(

@@ -41,6 +41,11 @@ def diagnose(lines: Sequence[dict[str, Any]], window: int = 10) -> list[str]:
         f"no comparison: {alike:.0%} of groups have equal rewards at a mean of {reward:.2g}: answers hardly differ within a "
         "group; raise the temperature or the group size",
     )
+    pools = [line["pool_pairs"] for line in recent if line.get("pool_pairs") is not None]
+    say(
+        bool(pools) and pools[-1] == 0,
+        f"no pairs: no two answers of the last pool differ in reward (mean {mean('pool_reward_mean'):.2g}); older pairs stay",
+    )
     unparsed = mean("unparsed_share")
     say(unparsed > 0.5, f"form: {unparsed:.0%} of answers have none of the task's form; show examples, or start warm")
     cut = mean("truncated_share")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..group_pairs import matched, wins
 from ..pair_batch import PairBatch, Sequences
 from ..policy.causal import Policy, Prompts
 from ..preference_kernel import evaluate_preference
@@ -72,27 +73,6 @@ def refreshed(run: Run) -> dict[str, float]:
         "previous": previous_A,
     }
     return drawn
-
-
-def matched(reward_A: Tensor, kept_A: Tensor, group_size: int) -> Tensor:
-    """Numbers of the better and the worse answer of each pair, (pairs, 2), of rewards (A,) in groups of one size."""
-    pairs = []
-    for start in range(0, len(reward_A), group_size):
-        mine = [i for i in range(start, start + group_size) if kept_A[i]]
-        order = sorted(mine, key=lambda i: -float(reward_A[i]))
-        best = order[: len(order) // 2]
-        worst = order[::-1][: len(order) // 2]
-        pairs += [(b, w) for b, w in zip(best, worst, strict=True) if reward_A[b] > reward_A[w]]
-    return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-
-
-def wins(reward_A: Tensor, kept_A: Tensor, group_size: int) -> Tensor:
-    """(A,): share of the other answers of its group that an answer beats, of rewards (A,), ties counting half."""
-    reward_GS, kept_GS = reward_A.reshape(-1, group_size), kept_A.reshape(-1, group_size).double()
-    gap_GSS = reward_GS[:, :, None] - reward_GS[:, None, :]
-    beats_GSS = (gap_GSS > 0).double() + 0.5 * (gap_GSS == 0).double()
-    others_GSS = kept_GS[:, None, :] * (1 - torch.eye(group_size, dtype=torch.float64))
-    return ((beats_GSS * others_GSS).sum(-1) / others_GSS.sum(-1).clamp(min=1)).reshape(-1)
 
 
 def update_pairs(run: Run) -> dict[str, float]:

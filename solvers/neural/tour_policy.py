@@ -97,41 +97,44 @@ class TourShape:
         return nn.Sequential(*(_Layer(self.width, self.heads, self.hidden) for _ in range(self.layers)))
 
 
-class TailNetwork(nn.Module):
-    """Sees the tail instance only."""
+class _SetNetwork(nn.Module):
+    """Points with features, two of them marked as where the trip stands and where it ends, scored by one transformer."""
 
-    def __init__(self, shape: TourShape) -> None:
+    def __init__(self, shape: TourShape, features: int) -> None:
         super().__init__()
-        self.embedding = nn.Linear(2, shape.width)
+        self.embedding = nn.Linear(features, shape.width)
         self.ends = nn.Parameter(torch.randn(2, shape.width) / math.sqrt(shape.width))
         self.body = shape.body()
         self.head = nn.Linear(shape.width, 1)
 
     def memory(self, point_BN2: Tensor) -> None:
-        """Nothing: each step is a smaller instance."""
+        """Nothing: each step is seen anew."""
         del point_BN2
+
+    def marked(self, feature_BNF: Tensor, here: int, end: int) -> Tensor:
+        """Scores of all points, (b, n), of features (b, n, f); here, end: the marked ones, which may be one."""
+        x_BND = self.embedding(feature_BNF)
+        end_ND = torch.zeros(x_BND.shape[1:], dtype=x_BND.dtype).index_add(0, torch.tensor([here, end]), self.ends)
+        return self.head(self.body(x_BND + end_ND))[..., 0]
+
+
+class TailNetwork(_SetNetwork):
+    """Sees the tail instance only."""
+
+    def __init__(self, shape: TourShape) -> None:
+        super().__init__(shape, 2)
 
     def scores(self, point_BN2: Tensor, k: int, memory: None = None) -> Tensor:
         """See `TourNetwork`."""
         del memory
-        x_BRD = self.embedding(torch.cat([point_BN2[:, [k - 1, 0]], point_BN2[:, k:]], dim=1))
-        x_BRD = torch.cat([x_BRD[:, :2] + self.ends, x_BRD[:, 2:]], dim=1)
-        return self.head(self.body(x_BRD))[:, 2:, 0]
+        return self.marked(torch.cat([point_BN2[:, [k - 1, 0]], point_BN2[:, k:]], dim=1), 0, 1)[:, 2:]
 
 
-class PrefixNetwork(nn.Module):
+class PrefixNetwork(_SetNetwork):
     """Sees the whole history: the places visited, each marked with the share of the trip at which it was."""
 
     def __init__(self, shape: TourShape) -> None:
-        super().__init__()
-        self.embedding = nn.Linear(4, shape.width)
-        self.ends = nn.Parameter(torch.randn(2, shape.width) / math.sqrt(shape.width))
-        self.body = shape.body()
-        self.head = nn.Linear(shape.width, 1)
-
-    def memory(self, point_BN2: Tensor) -> None:
-        """Nothing."""
-        del point_BN2
+        super().__init__(shape, 4)
 
     def scores(self, point_BN2: Tensor, k: int, memory: None = None) -> Tensor:
         """See `TourNetwork`."""
@@ -139,9 +142,7 @@ class PrefixNetwork(nn.Module):
         n = point_BN2.shape[1]
         mark_N2 = torch.zeros(n, 2, dtype=point_BN2.dtype)
         mark_N2[:k, 0], mark_N2[:k, 1] = 1.0, torch.arange(k) / n
-        x_BND = self.embedding(torch.cat([point_BN2, mark_N2.expand(len(point_BN2), n, 2)], dim=2))
-        end_ND = torch.zeros(n, x_BND.shape[2], dtype=x_BND.dtype).index_add(0, torch.tensor([k - 1, 0]), self.ends)
-        return self.head(self.body(x_BND + end_ND))[:, k:, 0]
+        return self.marked(torch.cat([point_BN2, mark_N2.expand(len(point_BN2), n, 2)], dim=2), k - 1, 0)[:, k:]
 
 
 class PointerNetwork(nn.Module):
@@ -236,14 +237,9 @@ class TourPolicy:
         return order_WN[lengths(point_BN2.expand(len(order_WN), n, 2), order_WN).argmin()].numpy()
 
     def _checked(self, points: Any) -> Tensor:
-        given = np.asarray(points, dtype=np.float32)
-        if given.ndim != 3 or given.shape[2] != 2 or not given.size:
-            raise SolveError(f"points have shape {given.shape}; they must be (trips, places, 2), at least one of each")
-        for b, i, _ in np.argwhere(~((given >= 0) & (given <= 1)))[:1].tolist():
-            raise SolveError(f"place {i} of trip {b} is {given[b, i].tolist()}; it must be in the unit square: scale the map")
         if self.nearest and not isinstance(self.network, TailNetwork):
             raise SolveError(f"nearest={self.nearest} is for networks of tails; others see all places")
-        return torch.from_numpy(given)
+        return _maps(points)
 
     def _greedy(self, point_BN2: Tensor) -> Tensor:
         n = point_BN2.shape[1]
@@ -291,7 +287,7 @@ class TourImitation:
         """
         if self.network not in NETWORKS:
             raise SolveError(f"no network is called {self.network!r}; there are {', '.join(NETWORKS)}")
-        point_BN2 = TourPolicy(None)._checked(points)
+        point_BN2 = _maps(points)
         _, n, _ = point_BN2.shape
         given = np.asarray(orders)
         if given.shape != point_BN2.shape[:2] or n < 5:
@@ -324,6 +320,16 @@ def lengths(point_BN2: Tensor, order_BN: Tensor) -> Tensor:
     """Lengths of round trips, (b,), of points (b, n, 2) in orders (b, n)."""
     way_BN2 = point_BN2.gather(1, order_BN[..., None].expand_as(point_BN2))
     return (way_BN2 - way_BN2.roll(-1, dims=1)).norm(dim=2).sum(dim=1)
+
+
+def _maps(points: Any) -> Tensor:
+    """Points (b, n, 2) in single precision. Raises SolveError for another shape, or a place that is not in the unit square."""
+    given = np.asarray(points, dtype=np.float32)
+    if given.ndim != 3 or given.shape[2] != 2 or not given.size:
+        raise SolveError(f"points have shape {given.shape}; they must be (trips, places, 2), at least one of each")
+    for b, i, _ in np.argwhere(~((given >= 0) & (given <= 1)))[:1].tolist():
+        raise SolveError(f"place {i} of trip {b} is {given[b, i].tolist()}; it must be in the unit square: scale the map")
+    return torch.from_numpy(given)
 
 
 def _cut(tour_BN2: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -27,6 +27,7 @@ def run_of(n=30, **changes):
 
 def test_a_sound_run_has_no_findings():
     assert diagnose(run_of()) == []
+    assert diagnose(run_of(pool_pairs=3.0)) == []
     assert diagnose([]) == []
 
 
@@ -36,6 +37,7 @@ def test_a_sound_run_has_no_findings():
         ({"zero_variance_share": 1.0, "reward_mean": 0.0}, "no signal: 100% of groups"),
         ({"zero_variance_share": 0.95, "reward_mean": 1.0}, "solved: 95% of groups"),
         ({"zero_variance_share": 0.95, "reward_mean": 0.5}, "no comparison: 95% of groups"),
+        ({"pool_pairs": 0.0, "pool_reward_mean": 1.0}, "no pairs: no two answers of the last pool differ in reward (mean 1)"),
         ({"unparsed_share": 0.8}, "form: 80% of answers"),
         ({"truncated_share": 0.7}, "length: 70% of answers"),
         ({"clip_share": 0.5}, "steps too large: 50% of tokens"),

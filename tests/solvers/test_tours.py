@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from banach.mdp import ModelError
 from banach.mdp.combinatorial import TravelingSalesman
 from banach.solvers import SolveError, build, nearest_neighbour_tour, short_tour, shortest_tour, tour_length
 
@@ -92,7 +93,7 @@ def test_the_nearest_neighbour_is_the_next_place():
     ],
 )
 def test_distances_that_are_none_are_refused(make, wrong, message):
-    with pytest.raises(SolveError, match=message):
+    with pytest.raises(ModelError, match=message):
         make(wrong)
 
 
