@@ -59,17 +59,20 @@ class Ratio:
     """At which level the importance ratio is taken. Raises SpecError for an unknown level or a clamp that is not positive.
 
     level: none | token | turn | sequence | sequence-geometric.
-    clamp: log-ratios beyond +-clamp (nats) are clamped.
+    clamp: log-ratios above clamp (nats) are clamped. floor: so are those below -floor; the clamp, unless given.
     """
 
     level: Level = "none"
     clamp: float = 20.0
+    floor: float | None = None
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
             raise SpecError(f"ratio level {self.level!r}; give one of {', '.join(LEVELS)}")
         if not 0 < self.clamp <= 80:
             raise SpecError(f"clamp={self.clamp} nats; give a number in (0, 80]: exp overflows float32 beyond 88")
+        if self.floor is not None and not 0 < self.floor <= 80:
+            raise SpecError(f"floor={self.floor} nats; give a number in (0, 80]: exp vanishes in float32 below -88")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -84,19 +87,21 @@ class Ratio:
         old_BT = masked(batch.logp_old_BT, mask_BT).to(logp_BT.dtype)
         if self.level == "token":
             log_ratio_BT = logp_BT - old_BT
-            live_BT = log_ratio_BT.detach().abs() <= self.clamp
-            return Ratios(torch.where(live_BT, log_ratio_BT, self._bound(log_ratio_BT)).exp(), live_BT)
+            bound_BT = self._bound(log_ratio_BT.detach())
+            live_BT = bound_BT == log_ratio_BT.detach()
+            return Ratios(torch.where(live_BT, log_ratio_BT, bound_BT).exp(), live_BT)
         log_ratio_BT, count_BT = unit_sum(logp_BT.detach() - old_BT, batch, self.level)
         if self.level == "sequence-geometric":
             log_ratio_BT = log_ratio_BT / count_BT
-        live_BT = log_ratio_BT.abs() <= self.clamp
-        unit_BT = log_ratio_BT.clamp(-self.clamp, self.clamp).exp()
+        bound_BT = self._bound(log_ratio_BT)
+        live_BT = bound_BT == log_ratio_BT
+        unit_BT = bound_BT.exp()
         own_BT = torch.where(live_BT, logp_BT - logp_BT.detach(), 0.0).exp()
         share_BT = None if self.level == "sequence-geometric" else 1 / count_BT
         return Ratios(unit_BT * own_BT, live_BT, share_BT)
 
     def _bound(self, log_ratio_BT: Tensor) -> Tensor:
-        return log_ratio_BT.detach().clamp(-self.clamp, self.clamp)
+        return log_ratio_BT.clamp(-(self.clamp if self.floor is None else self.floor), self.clamp)
 
 
 @dataclass(frozen=True)

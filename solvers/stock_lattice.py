@@ -33,6 +33,8 @@ from ..mdp.threads import WORTH_SHARING, n_threads, run_ranges, split
 from .errors import SolveError
 
 _SWEEPS = 100_000
+_EVALUATIONS = 8
+"""Sweeps of the policy's actions alone between two of all actions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +145,11 @@ def stock_bracket(problem: MDP | OutcomeMDP, utility: TwoSlopes, points: int = 1
     model = as_outcomes(problem)
     lattice = _lattice(model, points)
     tails = _tails(model, lattice)
-    iterate = _forever if model.horizon is None else _backward
-    (lower, policy, below), (upper, _, above) = (iterate(model, utility, lattice, tails, up) for up in (False, True))
+    if model.horizon is None:
+        lower, policy, below = _forever(model, utility, lattice, tails, False, None)
+        upper, _, above = _forever(model, utility, lattice, tails, True, lower[0])
+    else:
+        (lower, policy, below), (upper, _, above) = (_backward(model, utility, lattice, tails, up) for up in (False, True))
     proof = StockCertificate(utility, lattice, tails, lower, upper, policy, model.fingerprint)
     return StockBracket(model, proof, below + above)
 
@@ -243,14 +248,14 @@ def _down(number: Fraction) -> float:
 
 def _sweep(
     model: OutcomeMDP, utility: TwoSlopes, lattice: Lattice, tails: Any, ends: bool, up: bool,
-    value: np.ndarray, out: np.ndarray, policy: np.ndarray,
+    value: np.ndarray, out: np.ndarray, policy: np.ndarray, improve: bool = True,
 ) -> tuple[float, float]:  # fmt: skip
     problem, cells = model.problem, value.shape[1] * model.problem.n_transitions
     parts = n_threads() if cells >= WORTH_SHARING else 1
     cuts = split(problem.row_ptr[problem.state_ptr], parts) if parts > 1 else np.array([0, model.n_states])
     size = tuple(float(np.abs(array).max(initial=0.0)) for array in (value, model.earned[0], problem.terminal_value))
     found = run_ranges(
-        stock_sweep, cuts, up, float(utility.positive), float(utility.negative), model.discount, float(lattice.first),
+        stock_sweep, cuts, improve, up, float(utility.positive), float(utility.negative), model.discount, float(lattice.first),
         lattice.spacing, float(tails[0]), float(tails[1]), ends, size, problem.state_ptr, problem.row_ptr, problem.successor,
         problem.probability, model.earned[0], problem.terminal, problem.terminal_value, value, out, policy,
     )  # fmt: skip
@@ -270,19 +275,27 @@ def _backward(
 
 
 def _forever(
-    model: OutcomeMDP, utility: TwoSlopes, lattice: Lattice, tails: np.ndarray, up: bool
+    model: OutcomeMDP, utility: TwoSlopes, lattice: Lattice, tails: np.ndarray, up: bool, start: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Value iteration until a sweep changes little beside the lattice, then moved to its side."""
+    """Modified policy iteration until all actions together change little beside the lattice, then moved to its side.
+
+    start: a value to begin from, (n, m + 2).
+    """
     shape = (model.n_states, lattice.points + 2)
-    value, policy = np.zeros(shape), np.full(shape, -1, dtype=np.int32)
-    value[:, 1:-1] = np.where(lattice.grid >= 0, utility.positive, utility.negative) * lattice.grid
+    policy = np.full(shape, -1, dtype=np.int32)
+    if start is None:
+        value = np.zeros(shape)
+        value[:, 1:-1] = np.where(lattice.grid >= 0, utility.positive, utility.negative) * lattice.grid
+    else:
+        value = start.copy()
     out, g = value.copy(), model.discount
-    enough = 1e-3 * lattice.spacing * max(utility.lipschitz, 2.0**-100) * (1 - g)
+    enough = 1e-2 * lattice.spacing * max(utility.lipschitz, 2.0**-100) * (1 - g)
     most = least = 0.0
     sweeps = 0
     for sweeps in itertools.count(1):
-        most, least = _sweep(model, utility, lattice, tails[0], False, up, value, out, policy)
-        if max(most, -least) <= enough or sweeps >= _SWEEPS or most < least:
+        improve = sweeps % (_EVALUATIONS + 1) == 1
+        most, least = _sweep(model, utility, lattice, tails[0], False, up, value, out, policy, improve)
+        if improve and (max(most, -least) <= enough or sweeps >= _SWEEPS or most < least):
             break
         value, out = out, value
     wrong = max(most, 0.0) if up else max(-least, 0.0)

@@ -212,6 +212,17 @@ CAPO = add(
                 capo(SGDStep(0.2), base="dr_grpo", budget=7, **_OPEN),
                 objective("dr_grpo", budget=7),
             ),
+            Reduction(
+                "thresholds at infinity, base reinforce",
+                "reinforce",
+                capo(SGDStep(0.2), base="reinforce", **_OPEN),
+                objective(
+                    "reinforce",
+                    surrogate=ClippedRatio(0.2, 0.2),
+                    ratio=Ratio("token"),
+                    aggregation=Aggregation("sequence-mean-token-mean"),
+                ),
+            ),
         ),
         findings=(
             "The printed monotonicity theorem (5.1) fails with Taylor models and large steps: J = sigmoid(x) at x = ln(2 "

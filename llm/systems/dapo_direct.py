@@ -272,8 +272,8 @@ DAPO_DIRECT = add(
             "that puts "
             "the remaining 0.457 on the third action has regularised improvement -0.348.",
             "Deduplicating steps makes exploration uniform: from three steps on E A = ((M - 1)/M) A fails.",
-            "A critic that reverses two actions turns the improvement negative; one that exaggerates the gap more than "
-            "twice can.",
+            "A critic that reverses two actions turns the improvement negative; one that exaggerates the gap can: with "
+            "q = (.04, .96), nu = (.93, .07), b = .5 half as much again is enough, -0.108.",
         ),
         published=(
             "MATH: Llama-3.1-8B-Instruct 49.42 to 53.62 (GRPO 52.28, PPO 52.41)",

@@ -195,7 +195,7 @@ EAPO = add(
         ),
         measured="Discounts of .995, .97 and .9 cut the turns by 2.4 to 2.9 % at the same success (0.894, 0.894, 0.892), "
         "about half the "
-        "published 5.7 %, and .995 no less than .97; at .6 success falls to 0.666. A growing context that holds three "
+        "published 5.7 %, .995 as much as .97; at .6 success falls to 0.666. A growing context that holds three "
         "rounds loses the "
         "question and ends at 0.663.",
         bounds=("a discounted outcome is an unbiased action value",),

@@ -184,9 +184,9 @@ LOOP = add(
         ),
         measured="On the policy nothing differs but rejection fine-tuning, which is behind. With eight minibatches the "
         "three levels of "
-        "LOOP stay within two points of each other, trajectories ahead, not the published order of tokens, turns, "
+        "LOOP stay within 2.3 points of each other, trajectories ahead, not the published order of tokens, turns, "
         "trajectories; "
-        "normalising by the deviation costs 2 points, within the noise; PPO with a value a node is where they are. Looking "
+        "normalising by the deviation costs 2.5 points, within the noise; PPO with a value a node is where they are. Looking "
         "the name up is not discovered by anybody on this budget; rejection fine-tuning alone keeps doing it.",
         bounds=("dropping small advantages moves the gradient by little",),
         experiment=experiment,

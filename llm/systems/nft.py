@@ -33,7 +33,7 @@ def nft(
     level: Literal["token", "sequence"] = "token",
     budget: float | None = None,
 ) -> ObjectiveSpec:
-    """Likelihood of right answers and of wrong ones under the implicit negative policy, log-ratios within 10 nats.
+    """Likelihood of right answers and of wrong ones under the implicit negative policy; log-ratios stop at 10 nats above.
 
     by: prompt weight, centred (published default), std or one. epsilon, negative, threshold, least: of the parts. level: of the
     ratio. budget: if given, tokens are summed and divided by it (upstream 1000), else averaged.
@@ -45,7 +45,7 @@ def nft(
         "nft",
         SuccessWeighted(by, threshold, least, negative),
         ImplicitNegative(by, epsilon, negative),
-        Ratio(level, clamp=10.0),
+        Ratio(level, clamp=10.0, floor=80.0),
         aggregation,
         filters=(DynamicSampling(),),
     )
@@ -155,7 +155,8 @@ NFT = add(
         "minibatches "
         "NFT is within half a point of Dr. GRPO and a point of DAPO; rejection fine-tuning is not behind either here, "
         "against the "
-        "published 3 to 8 points. A floor of 0.01 costs 13 points, as published.",
+        "published 3 to 8 points. A floor of 0.01 costs 13 points, as published. Rejection fine-tuning keeps more "
+        "entropy than NFT here, not less: 0.287 nats against 0.217.",
         bounds=("an exact step of NFT gains the variance over the mean",),
         experiment=experiment,
     )

@@ -288,8 +288,9 @@ T_PPO = add(
         published=("Qwen2.5-32B, AIME24: up to 2.5 times the training efficiency, 60 % less time, quality kept",),
         measured="At equal simulated time T-PPO with windows of 2 reaches a reward of 0.6 in 44 % of the time that whole "
         "answers take (61 against "
-        "140) and ends no lower; windows of one token learn fast and end lower. The value after the cut in place of the "
-        "repeated one is better "
+        "140) and ends no lower. Both take about 30 updates for it, and the longest of 32 answers is at first 1.9 times the "
+        "mean: what is gained is updates in the same time, not tokens alone. Windows of one token learn fast and end lower. "
+        "The value after the cut in place of the repeated one is better "
         "still. The naive cut, which punishes length, is not worse here: two tokens suffice for an answer.",
         bounds=("what a cut hides decays geometrically",),
         experiment=experiment,

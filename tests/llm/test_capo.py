@@ -1,5 +1,6 @@
 """CAPO: predicted shifts against definitions, the exact Hessian and the true change; what its theorem promises and what not."""
 
+import itertools
 import math
 
 import numpy as np
@@ -113,9 +114,29 @@ def test_over_two_steps_the_model_misses_the_blocks_between_them():
     """Reward one iff two independent actions are right: d^2 J / dx1 dx2 = 1/16 at zero; the model's cross block is zero."""
     exact = hessian(lambda x: x.sigmoid().prod(), torch.zeros(2, dtype=torch.float64))
     assert exact[0, 1].item() == pytest.approx(1 / 16)
-    v, F = torch.tensor([0.5, -0.5]), 0.25  # each token's logit moves its own policy only
-    model = torch.diag((v[0] ** 2 - F) * torch.ones(2))
-    assert model[0, 1] == 0
+    half = torch.full((2, 2), 0.5, dtype=torch.float64).log()
+
+    def predicted_gain(d):
+        """Mean over the four outcomes of m_H, summed over both tokens, where token i's logit moves by d[i]."""
+        u = torch.tensor([[d[0], 0.0], [d[1], 0.0]], dtype=torch.float64)
+        total = 0.0
+        for tokens in itertools.product(range(2), repeat=2):
+            A = torch.full((2,), float(tokens == (0, 0)) - 0.25, dtype=torch.float64)
+            step = lambda v, h, A: (A * (v * u).sum(-1), u)  # noqa: E731
+            total += predicted(step, half, torch.tensor(tokens), torch.ones(2, 1), A)[0].sum().item() / 4
+        return total
+
+    def gain(d):
+        return torch.tensor(d, dtype=torch.float64).sigmoid().prod().item()
+
+    d = 0.1
+
+    def crossed(f):
+        return f((d, d)) - f((d, 0.0)) - f((0.0, d)) + f((0.0, 0.0))
+
+    assert crossed(predicted_gain) == pytest.approx(0, abs=1e-15)
+    assert crossed(gain) / d**2 == pytest.approx(1 / 16, rel=0.01)
+    assert predicted_gain((d, 0.0)) == pytest.approx(gain((d, 0.0)) - 0.25, rel=0.05)
 
 
 @given(seed=seeds, parts=st.integers(2, 5))

@@ -210,6 +210,47 @@ def test_an_exaggerated_gap_can_cost_more_divergence_than_it_gains():
     assert improvement(exploratory_optimum(q, 8 * A, 0.5, q)[0], q, A, 0.5) < 0
 
 
+def test_a_gap_half_as_large_again_is_enough_where_exploration_differs_from_the_reference():
+    q, nu, A, b = np.array([0.04, 0.96]), np.array([0.93, 0.07]), np.array([0.96, -0.04]), 0.5
+    found = {}
+    for factor in (0.5, 1.0, 1.2, 1.5, 1.8, 3.0):
+        pi, _ = exploratory_optimum(q, factor * A, b, nu)
+        found[factor] = improvement(pi, q, A, b)
+        believed = improvement(pi, q, factor * A, b)
+        assert found[factor] == pytest.approx(believed + (1 - factor) * (A[0] - A[1]) * (pi[0] - q[0]))
+        assert pi @ A > 0
+    assert found == pytest.approx({0.5: 0.0454, 1.0: 0.0721, 1.2: 0.0429, 1.5: -0.1079, 1.8: -0.2887, 3.0: -0.4894}, abs=1e-4)
+
+
+@given(seed=seeds)
+@few
+def test_the_tilted_policy_is_found_where_it_explores_itself_and_beats_every_other_exploration(seed):
+    q, nu, A, _ = drawn(seed)
+    b = 0.5
+    tilted = q * np.exp(A / b)
+    best = b * np.log(tilted.sum())
+    pi, multiplier = exploratory_optimum(q, A, b, tilted / tilted.sum())
+    assert pi == pytest.approx(tilted / tilted.sum(), abs=1e-9)
+    assert multiplier == pytest.approx(best / b, abs=1e-8)
+    other, _ = exploratory_optimum(q, A, b, nu)
+    assert 0 < improvement(other, q, A, b) < best - 1e-9
+    assert abs(other - q).max() > 1e-6
+
+
+@given(seed=seeds)
+@few
+def test_the_regularised_gain_is_the_sum_of_local_improvements_over_the_nodes_visited(seed):
+    problem, rng, b = step_tree(3, 3, seed=seed % 1000), np.random.default_rng(seed), 0.3
+    reference, new = (0.7 * rng.normal(size=(problem.n_nodes, 3)) for _ in range(2))
+    q, pi = (np.exp(x - x.max(-1, keepdims=True)) for x in (reference, new))
+    q, pi = q / q.sum(-1, keepdims=True), pi / pi.sum(-1, keepdims=True)
+    local = (pi * (token_policy.advantage(problem, reference) - b * np.log(pi / q))).sum(-1)
+    visits = token_policy.occupancy(problem, new)
+    price = (visits * (pi * np.log(pi / q)).sum(-1)).sum()
+    gain = token_policy.expected_reward(problem, new) - token_policy.expected_reward(problem, reference)
+    assert gain - b * price == pytest.approx((visits * local).sum(), abs=1e-10)
+
+
 def test_binary_cross_entropy_and_squares_agree_on_the_mean_and_part_where_a_critic_is_sure_and_wrong():
     labels = torch.tensor([0.0, 1.0, 1.0, 0.5])
     for loss in (torch.nn.functional.binary_cross_entropy_with_logits, lambda z, y: ((z.sigmoid() - y) ** 2).mean()):
@@ -219,6 +260,17 @@ def test_binary_cross_entropy_and_squares_agree_on_the_mean_and_part_where_a_cri
         z = torch.tensor(-8.0, requires_grad=True)
         slope = torch.autograd.grad(loss(z, torch.tensor(1.0)), z)[0]
         assert (abs(slope) > 0.99) == (loss is torch.nn.functional.binary_cross_entropy_with_logits)
+
+
+@given(z=st.floats(-8, 8), y=st.floats(0, 1))
+@few
+def test_slopes_of_binary_cross_entropy_and_of_half_a_square(z, y):
+    logit, label = torch.tensor(z, dtype=torch.float64, requires_grad=True), torch.tensor(y, dtype=torch.float64)
+    s = logit.detach().sigmoid()
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, label)
+    square = 0.5 * (logit.sigmoid() - label) ** 2
+    assert torch.autograd.grad(entropy, logit)[0].item() == pytest.approx((s - label).item(), abs=1e-12)
+    assert torch.autograd.grad(square, logit)[0].item() == pytest.approx(((s - label) * s * (1 - s)).item(), abs=1e-12)
 
 
 def test_only_the_sum_of_a_step_s_tokens_is_its_log_probability():

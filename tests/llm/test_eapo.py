@@ -156,6 +156,9 @@ def test_uniform_subsets_keep_every_mean_and_the_tail_does_not():
         sums[tuple(part.batch.rounds_left_B.tolist())] = float(part.evaluate().weight_BT.sum())
     assert len(sums) == 21  # every subset of five
     assert np.mean(list(sums.values())) == pytest.approx(float(whole), abs=1e-12)
+    late = rebuilt(batch, rounds_left_B=torch.arange(6, -1, -1))
+    earned = RoundDiscount(0.8)(torch.ones(7, dtype=torch.float64), late)
+    assert earned[:5].mean() < earned.mean()  # the tail, which is dropped, earns the most
     assert float(planned.evaluate().weight_BT[:5].sum() * 7 / 5) != pytest.approx(float(whole), abs=1e-3)
     assert downsampled(planned, 7, np.random.default_rng(0)).coefficient_BT.equal(planned.coefficient_BT)
 

@@ -12,7 +12,8 @@ from banach.llm.errors import BatchError, SpecError
 from banach.llm.mask import AdvantageFilter
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
-from banach.llm.systems.loop import loop, loop_with_std
+from banach.llm.surrogate import ClippedRatio
+from banach.llm.systems.loop import LOOP, loop, loop_with_std
 from banach.llm.testbeds.policies import TablePolicy
 from banach.llm.testbeds.training import Recipe, TableCritic, train
 from banach.mdp import token_policy
@@ -50,7 +51,10 @@ def test_trajectories_on_the_policy_climb_the_reward_exactly(size, seed):
 @given(ratio=st.floats(0, 10), A=st.floats(-3, 3), e=st.floats(0.01, 0.99))
 @few
 def test_the_two_ways_to_write_the_clip_agree(ratio, A, e):
-    assert min(ratio * A, min(max(ratio, 1 - e), 1 + e) * A) == pytest.approx(min(ratio * A, A + e * abs(A)), abs=1e-12)
+    rho, advantage = (torch.tensor(x, dtype=torch.float64) for x in (ratio, A))
+    found = ClippedRatio(e, e).value(rho, rho.log(), advantage).item()
+    assert found == pytest.approx(min(ratio * A, A + e * abs(A)), abs=1e-12)
+    assert found == pytest.approx(min(ratio * A, min(max(ratio, 1 - e), 1 + e) * A), abs=1e-12)
 
 
 def environment_problem():
@@ -107,6 +111,13 @@ def test_the_token_loss_points_elsewhere_when_lengths_differ_and_baselines_bias_
     assert by_token == pytest.approx([0.0125, 0.0625])
     mean = sum(p * R for p, R, _, _ in paths.values())
     assert by_token - mean * baseline_free == pytest.approx([0.05625, 0.0625])  # with the baseline: the published comparison
+    rewards = {(0,): 0.2, (1, 1): 1.0}
+    problem = TokenProblem.build(2, 2, 1, lambda _, t: rewards.get(t, 0.0), eos=0)
+    logits = np.zeros((problem.n_nodes, 2))
+    found, exact = (expected_gradient(spec, problem, logits, size=2) for spec in (loop(threshold=0.0), objective("rloo")))
+    assert found == pytest.approx(np.array([[-0.05625, 0.05625], [-0.0625, 0.0625]]))
+    assert exact == pytest.approx(np.array([[-0.075, 0.075], [-0.125, 0.125]]))
+    assert exact == pytest.approx(token_policy.expected_reward_gradient(problem, logits))
     problem = stop_or_go()
     logits = np.zeros((problem.n_nodes, 3))
     raw, length = token_policy.sequence_probability(problem, logits), torch.tensor(problem.length)
@@ -229,3 +240,25 @@ def test_a_critic_learns_the_value_of_the_policy_that_it_watches():
     often = visits > 0.02
     assert often.sum() > 5
     assert np.abs(critic.value.detach().numpy() - token_policy.value(problem, logits))[often].max() < 0.1
+
+
+@given(seed=seeds)
+@few
+def test_with_the_group_s_deviation_it_is_grpo(seed):
+    batch = random_batch(seed, groups=2, size=4, drift=1.0, rewards=(0.0, 0.5, 1.0))
+    ours = dataclasses.replace(loop_with_std(), filters=())
+    one, other = (evaluate(spec, batch) for spec in (ours, objective("grpo", beta=0.0, aggregation=ours.aggregation)))
+    assert torch.allclose(one.weight_BT, other.weight_BT, atol=1e-12)
+
+
+def test_the_kept_runs_stay_close_on_every_level_and_rejection_fine_tuning_is_behind():
+    kept = LOOP.results()
+    levels = [kept.mean(f"LOOP, {level}", "reward, 8 minibatches")[0] for level in ("token", "turn", "trajectory")]
+    assert max(levels) == levels[2]
+    assert max(levels) - min(levels) < 0.023
+    cost = levels[0] - kept.mean("LOOP, token, std", "reward, 8 minibatches")[0]
+    assert 0 < cost < 0.026
+    gap, half = kept.difference("RFT", "reward, on the policy")
+    assert gap + half < 0
+    asks = {method: kept.mean(method, "asks first, 8 minibatches")[0] for method in kept.numbers}
+    assert max(asks, key=lambda method: asks[method]) == "RFT"
