@@ -88,4 +88,4 @@ def _page(entry: System) -> str:
 
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> str:
-    return textwrap.fill(text, 110, initial_indent=first, subsequent_indent=rest)
+    return textwrap.fill(text, 110, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)

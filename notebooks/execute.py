@@ -1,4 +1,4 @@
-"""Run every notebook of this folder from top to bottom and keep its outputs; `make notebooks`."""
+"""Run the notebooks of this folder, or those named, from top to bottom and keep their outputs; `make notebooks`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def execute(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def main() -> int:
-    """Execute all and write them back, each whole or not at all."""
-    for path in sorted(HERE.glob("*.ipynb")):
+def main(names: list[str]) -> int:
+    """Execute the notebooks called `names`, all when there are none, and write them back, each whole or not at all."""
+    for path in [HERE / f"{name}.ipynb" for name in names] or sorted(HERE.glob("*.ipynb")):
         print(path.name)
         notebook = execute(path)
         temporary = path.with_suffix(".part")
@@ -32,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
