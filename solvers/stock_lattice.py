@@ -28,7 +28,7 @@ from ..mdp.law_functional import SHORTFALL, CVaR, TwoSlopes
 from ..mdp.law_lattice import Lattice, natural_step
 from ..mdp.model import MDP
 from ..mdp.outcome import OutcomeMDP, as_outcomes
-from ..mdp.stock_sweeps import stock_sweep
+from ..mdp.stock_sweeps import Stocks, stock_sweep
 from ..mdp.threads import WORTH_SHARING, n_threads, run_ranges, split
 from .errors import SolveError
 
@@ -254,10 +254,11 @@ def _sweep(
     parts = n_threads() if cells >= WORTH_SHARING else 1
     cuts = split(problem.row_ptr[problem.state_ptr], parts) if parts > 1 else np.array([0, model.n_states])
     size = tuple(float(np.abs(array).max(initial=0.0)) for array in (value, model.earned[0], problem.terminal_value))
+    line = (model.discount, float(lattice.first), lattice.spacing, float(tails[0]), float(tails[1]))
+    on = Stocks(up, float(utility.positive), float(utility.negative), *line, ends)
     found = run_ranges(
-        stock_sweep, cuts, improve, up, float(utility.positive), float(utility.negative), model.discount, float(lattice.first),
-        lattice.spacing, float(tails[0]), float(tails[1]), ends, size, problem.state_ptr, problem.row_ptr, problem.successor,
-        problem.probability, model.earned[0], problem.terminal, problem.terminal_value, value, out, policy,
+        stock_sweep, cuts, improve, on, size, problem.state_ptr, problem.row_ptr, problem.successor, problem.probability,
+        model.earned[0], problem.terminal, problem.terminal_value, value, out, policy,
     )  # fmt: skip
     return max(most for most, _ in found), min(least for _, least in found)
 
