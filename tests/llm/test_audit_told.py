@@ -1,5 +1,7 @@
 """What an objective does where its own part speaks: the probes of the catalogue, held against formulas written apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from banach.llm import objective
 from banach.llm.audit import audit
 from banach.llm.audit.enumeration import blind_table
 from banach.llm.audit.loss_audit import default_problem
+from banach.llm.audit.on_policy import OnPolicy
 from banach.llm.audit.stand_ins import loss_of_spec, probe_of
 from banach.llm.audit.subject import Subject
+from banach.llm.audit.told import told
 from banach.llm.batch import TokenBatch
 from banach.llm.catalogue import OBJECTIVES, example_objective
 
@@ -88,13 +92,13 @@ def test_every_objective_that_reads_more_is_told_something_that_moves_it(name):
     generator = torch.Generator().manual_seed(0)
     logp = -0.05 - 3 * torch.rand(6, 4, dtype=torch.float64, generator=generator)
     mask = torch.arange(4) < torch.tensor([2, 3, 2, 1, 4, 2])[:, None]
-    told = []
+    found = []
     for loss in (loss_of_spec(spec), loss_of_spec(spec, probe)):
         x = logp.clone().requires_grad_()
         reward, group = torch.tensor([1.0, 1, 1, 1, 0, 0], dtype=torch.float64), torch.zeros(6, dtype=torch.int64)
-        told.append(torch.autograd.grad(loss(x, logp, logp, mask, reward, group), x)[0])
-    assert torch.isfinite(told[1]).all()
-    assert (told[0] - told[1]).abs().max() > 1e-6
+        found.append(torch.autograd.grad(loss(x, logp, logp, mask, reward, group), x)[0])
+    assert torch.isfinite(found[1]).all()
+    assert (found[0] - found[1]).abs().max() > 1e-6
 
 
 def test_an_audit_says_what_happens_there_beside_what_happens_untold():
@@ -112,9 +116,20 @@ def test_a_discount_of_one_is_told_and_changes_nothing():
     assert "what is told changes nothing" in found["told"].verdict
 
 
+def test_a_told_loss_that_is_the_untold_one_scaled_is_said_to_be_that():
+    untold = loss_of_spec(objective("rloo"))
+    ground = OnPolicy(Subject(untold), PROBLEM, 3, True, np.random.default_rng(0))
+    for factor, words in ((3.0, "It is 3 times what it does untold."), (1.0, "what is told changes nothing")):
+        spoken = Subject(lambda *batch, factor=factor: factor * untold(*batch))
+        beside = told(ground, spoken, OBJECTIVES["eapo"].probe, np.random.default_rng(1))[0]
+        assert words in beside.verdict
+        assert beside.details["untold"]["factor"] == pytest.approx(factor)
+
+
 def test_an_objective_that_no_longer_reads_the_field_is_not_probed():
     assert probe_of(objective("ppo", advantage=objective("rloo").advantage, critic=None)) is None
     assert probe_of(objective("ppo")).fields == ("value_BT",)
+    assert probe_of(replace(objective("ppo"), name="eapo")) is None  # reads more, but not what it would be told
 
 
 def test_a_question_without_a_meaning_is_moot_and_no_fault():

@@ -58,6 +58,13 @@ def test_a_collapse_is_told_by_where_it_came_from():
     assert diagnose(run_of(30, entropy_sampled=0.01)) == []
 
 
+def test_one_step_that_stood_still_and_an_empty_pool_that_was_filled_again_are_no_faults():
+    assert diagnose(run_of(29) + run_of(1, gradient_norm=0.0)) == []
+    assert diagnose(run_of(25, pool_pairs=0.0) + run_of(5, pool_pairs=4.0)) == []
+    (found,) = diagnose(run_of(25, pool_pairs=4.0) + run_of(5, pool_pairs=0.0, pool_reward_mean=0.0))
+    assert found.startswith("no pairs")
+
+
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (3, 10), (10, 10), (200, 301)])
 def test_the_interval_is_wilsons(right, total):
     wanted = binomtest(right, total).proportion_ci(0.95, method="wilson")

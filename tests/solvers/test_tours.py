@@ -55,16 +55,19 @@ def test_kicks_find_the_shortest_of_small_tours(n):
         assert (sorted(order), order[0]) == (list(range(n)), 0)
 
 
-def test_no_turned_stretch_and_no_moved_places_shorten_a_short_tour():
-    distance = plane(40, 5)
-    length, order = short_tour(distance, kicks=20)
-    for i, j in itertools.combinations(range(1, 41), 2):
-        stretch = order[i:j]
-        assert tour_length(distance, np.concatenate((order[:i], stretch[::-1], order[j:]))) >= length * (1 - 1e-9)
-        if j - i <= 3:
-            rest = np.concatenate((order[:i], order[j:]))
-            for k, moved in itertools.product(range(1, len(rest) + 1), (stretch, stretch[::-1])):
-                assert tour_length(distance, np.concatenate((rest[:k], moved, rest[k:]))) >= length * (1 - 1e-9)
+@pytest.mark.parametrize(("n", "kicks"), [(5, 0), (7, 0), (12, 0), (25, 0), (40, 20)])
+def test_no_turned_stretch_and_no_moved_places_shorten_a_short_tour(n, kicks):
+    for seed in range(40 if n < 12 else 4):
+        distance = plane(n, seed)
+        length, order = short_tour(distance, kicks)
+        least = length * (1 - 1e-9)
+        for i, j in itertools.combinations(range(1, n + 1), 2):
+            stretch = order[i:j]
+            assert tour_length(distance, np.concatenate((order[:i], stretch[::-1], order[j:]))) >= least
+            if j - i <= 3:
+                rest = np.concatenate((order[:i], order[j:]))
+                for k, moved in itertools.product(range(1, len(rest) + 1), (stretch, stretch[::-1])):
+                    assert tour_length(distance, np.concatenate((rest[:k], moved, rest[k:]))) >= least
 
 
 def test_more_kicks_never_make_a_tour_longer_and_the_same_seed_makes_the_same_tour():
