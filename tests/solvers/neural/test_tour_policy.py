@@ -100,6 +100,46 @@ class TestTrips:
             assert tour_length(far(one), order) == pytest.approx(shortest_tour(far(one))[0], rel=1e-6)
 
 
+def squares(x):
+    """Points (n, 2) turned by quarters about the middle of the square and mirrored, as complex numbers are."""
+    z = (x[:, 0] - 0.5) + 1j * (x[:, 1] - 0.5)
+    turned = [1j**quarter * side for quarter in range(4) for side in (z, z.conj())]
+    return [np.stack([w.real, w.imag], axis=1) + 0.5 for w in turned]
+
+
+def test_a_positioned_trip_is_the_shortest_of_the_greedy_ones_on_the_turned_and_mirrored_squares():
+    policy, x = TourPolicy(network("tail").float()), points(6, 9).float().numpy()
+    for one, order in zip(x, policy.positioned_tours(x), strict=True):
+        made = policy.tours(np.array(squares(one)))
+        found = [tour_length(far(one), other) for other in made]
+        assert len({tuple(other) for other in made}) > 1
+        assert tour_length(far(one), order) == pytest.approx(min(found), rel=1e-5)
+
+
+def test_training_sees_a_trip_begun_anywhere_either_way_round_in_all_eight_positions(monkeypatch):
+    """2000 draws of 5 x 2 x 8 cases: one is left out with a chance below 80 (79/80)^2000 < 1e-9."""
+    trip, seen = np.random.default_rng(0).integers(1, 64, (5, 2)) / 64, []  # exact when turned
+
+    class Spy(torch.nn.Module):
+        def __init__(self, _shape):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def memory(self, _):
+            return None
+
+        def scores(self, point_BN2, k, _memory):
+            seen.extend(x.double().numpy() for x in point_BN2)
+            return self.weight * point_BN2[:, k:, 0]
+
+    monkeypatch.setitem(NETWORKS, "spy", Spy)
+    TourImitation("spy", batches=20, batch=100).learn(trip[None], np.arange(5)[None])
+    ways = [np.roll(trip[::way], start, axis=0) for way in (1, -1) for start in range(5)]
+    wanted = {x.tobytes() for way in ways for x in squares(way)}
+    assert len(wanted) == 80
+    assert {x.tobytes() for x in seen} == wanted
+
+
 def test_looking_at_all_places_is_looking_at_the_nearest_of_all():
     made, x = network("tail").float(), points(5, 12).float().numpy()
     assert (TourPolicy(made, nearest=11).tours(x) == TourPolicy(made).tours(x)).all()
