@@ -15,13 +15,14 @@ from .nft import nft
 from .risk_po import risk_po, risk_po_released
 from .rpo import spurious_tail
 from .system import SYSTEMS, Reduction, System, system
-from .t_ppo import t_ppo
+from .t_ppo import WindowedRun, t_ppo
 
 __all__ = [
     "SYSTEMS",
     "LogLinearBandit",
     "Reduction",
     "System",
+    "WindowedRun",
     "apo",
     "aspo",
     "bupo",

@@ -28,7 +28,7 @@ from ..aggregation import Aggregation
 from ..batch import TokenBatch
 from ..catalogue import Objective, Probe, objective, register
 from ..critic import GeneralisedAdvantage, ValueLoss
-from ..errors import ObjectiveWarning
+from ..errors import ObjectiveWarning, SpecError
 from ..objective import ObjectiveSpec
 from ..plan import plan
 from ..ratio import Ratio
@@ -111,8 +111,12 @@ register(
 class WindowedRun:
     """Training a table and its critic, one number a node, on windows of at most `window` tokens for `slots` answers at a time.
 
-    naive: a cut ends the answer, with reward 0, and its slot is refilled. `clock` sums the longest generation of each step,
-    `policy_set` and `value_set` count tokens that were learnt from.
+    problem: of one turn, whose environment at most closes answers. naive: a cut ends the answer, with reward 0, and its slot is
+    refilled. spec: `t_ppo(value_clip=None)` if None; with naive PPO always. start: logits, (N, V), zero if None. rate: Adam's,
+    of the table and of the critic.
+
+    Counted so far: `updates`; `clock`, the longest generation of each step summed; `tokens` generated; `policy_set` and
+    `value_set`, tokens that the policy and the critic learnt from. Raises SpecError for what it cannot run.
     """
 
     def __init__(
@@ -123,21 +127,32 @@ class WindowedRun:
         naive: bool = False,
         spec: ObjectiveSpec | None = None,
         slots: int = 32,
+        start: np.ndarray | None = None,
+        rate: float = 0.05,
     ) -> None:
+        if slots < 1 or window < 1:
+            raise SpecError(f"slots={slots}, window={window}: give at least one of each")
+        place = np.arange(problem.horizon)
+        if not (problem.mask == (place < problem.length[:, None])).all() or not (problem.token_probability == 1).all():
+            raise SpecError("windows resume answers of one turn; give a problem whose environment does no more than close them")
         self.problem, self.window, self.naive, self.slots = problem, window, naive, slots
         self.rng = np.random.default_rng(seed)
-        self.table = torch.zeros(problem.n_nodes, problem.vocabulary_size, dtype=torch.float64, requires_grad=True)
+        logits = np.zeros((problem.n_nodes, problem.vocabulary_size)) if start is None else start
+        self.table = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
         self.values = torch.full((problem.n_nodes,), 0.2, dtype=torch.float64, requires_grad=True)
-        self.optimiser = torch.optim.Adam([{"params": [self.table], "lr": 0.05}, {"params": [self.values], "lr": 0.05}])
+        self.optimiser = torch.optim.Adam([self.table, self.values], lr=rate)
         self.spec = (
             objective("ppo", value_clip=None, trace=0.95) if naive else (t_ppo(value_clip=None) if spec is None else spec)
         )
         self.running: list[tuple[int, int]] = []  # sequence, tokens written of it
         self.logs: dict[int, np.ndarray] = {}
-        self.clock, self.policy_set, self.value_set = 0, 0, 0
+        self.updates, self.clock, self.tokens, self.policy_set, self.value_set = 0, 0, 0, 0, 0
 
-    def step(self) -> None:
-        """One window for every slot, and one update."""
+    def step(self) -> TokenBatch:
+        """One window for every slot, and one update; returns the batch that was learnt from, answers that went on first.
+
+        They keep their order and the log-probabilities with which their earlier tokens were written.
+        """
         problem, length = self.problem, self.problem.length
         with torch.no_grad():
             table = self.table.log_softmax(-1).numpy()
@@ -146,14 +161,14 @@ class WindowedRun:
         rows, logs = [], []
         for slot, (sequence, written) in enumerate(self.running):
             chosen = self._continued(table, sequence, written)
-            log = self.logs.get(slot, np.zeros(problem.horizon)) if written else np.zeros(problem.horizon)
+            log = self.logs[slot].copy() if written else np.zeros(problem.horizon)
             stop = min(written + self.window, int(length[chosen]))
             span = np.arange(written, stop)
-            log = log.copy()
             log[span] = table[problem.node[chosen, span], problem.token[chosen, span]]
             rows.append((chosen, written, stop))
             logs.append(log)
-        self._update(rows, np.stack(logs))
+        batch = self._batch(rows, np.stack(logs))
+        self._update(batch)
         self.clock += max(stop - start for _, start, stop in rows)
         kept = [
             (chosen, stop, log)
@@ -162,6 +177,7 @@ class WindowedRun:
         ]
         self.running = [(chosen, stop) for chosen, stop, _ in kept]
         self.logs = {slot: log for slot, (_, _, log) in enumerate(kept)}
+        return batch
 
     def _continued(self, table: np.ndarray, sequence: int, written: int) -> int:
         """A whole answer drawn from the policy given what stands already; its further tokens are drawn again next time."""
@@ -176,7 +192,8 @@ class WindowedRun:
         chance = np.exp(flat[problem.policy_index[mates]][:, written:].sum(axis=1))
         return int(self.rng.choice(mates, p=chance / chance.sum()))
 
-    def _update(self, rows: list[tuple[int, int, int]], logs: np.ndarray) -> None:
+    def _batch(self, rows: list[tuple[int, int, int]], logs: np.ndarray) -> TokenBatch:
+        """What stands of each answer: (sequence, first fresh token, first token to come) and old log-probabilities, (B, T)."""
         problem = self.problem
         at = np.array([chosen for chosen, _, _ in rows])
         start, stop = (np.array(x)[:, None] for x in zip(*[(a, b) for _, a, b in rows], strict=True))
@@ -186,7 +203,7 @@ class WindowedRun:
         token = torch.tensor(np.maximum(problem.token[at], 0).astype(np.int64))
         cut = stop[:, 0] < problem.length[at]
         ahead = torch.tensor(np.where(cut, problem.node[at, np.minimum(stop[:, 0], problem.horizon - 1)], 0).astype(np.int64))
-        batch = TokenBatch(
+        return TokenBatch(
             logp_BT=self.table.log_softmax(-1)[node, token],
             logp_old_BT=torch.tensor(np.where(mask, logs, 0.0)),
             mask_BT=torch.tensor(mask),
@@ -194,12 +211,18 @@ class WindowedRun:
             group_B=torch.tensor(problem.prompt[at].astype(np.int64)),
             value_BT=self.values[node],
             value_end_B=self.values.detach()[ahead],
+            token_BT=token,
             fresh_BT=torch.tensor(fresh),
             truncated_B=torch.tensor(cut & (not self.naive)),
         )
-        found = plan(self.spec, batch).evaluate()
-        self.policy_set += int(fresh.sum())
-        self.value_set += int(mask[~cut].sum())
+
+    def _update(self, batch: TokenBatch) -> None:
+        planned = plan(self.spec, batch)
+        found = planned.evaluate()
+        self.updates += 1
+        self.tokens += int((batch.mask_BT if batch.fresh_BT is None else batch.fresh_BT).sum())
+        self.policy_set += int(planned.mask_BT.sum())
+        self.value_set += 0 if planned.critic_BT is None else int((planned.critic_BT != 0).sum())
         self.optimiser.zero_grad()
         loss = found.loss if found.value_loss is None else found.loss + found.value_loss
         loss.backward()
