@@ -102,3 +102,14 @@ def test_the_flow_of_a_tiny_model_is_written_and_the_kept_one_is_smollm2s(tmp_pa
     assert (len(kept["stream"]), kept["vocabulary"]) == (31, 49152)
     assert kept["stream"][15] < 0.5 < kept["normed"][15]
     assert kept["size"][20] > 500 * kept["size"][0]
+
+
+def test_smollm2s_mlps_explore_to_the_end_of_layer_21_then_waver_then_converge_in_the_last_three():
+    kept = json.loads((RESULTS / "entropy_flow_smollm2.json").read_text())
+    change = np.subtract(kept["mlp"], kept["before_mlp"])  # entropy written less entropy read, nats
+    assert change.shape == (30,)
+    assert change[:22].min() > 0.2
+    assert np.abs(change[22:27]).max() < 0.25
+    assert {bool(x > 0) for x in change[22:27]} == {True, False}
+    assert change[27:].max() < -0.4
+    assert kept["last_exploring_layer"] == max(layer for layer in range(30) if change[layer] > 0)

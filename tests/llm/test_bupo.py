@@ -1,6 +1,8 @@
 """BuPO: products of experts, locality, a first phase without fixed point, ratios, entropies, switching."""
 
 import math
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from banach.llm.internal import (
 )
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
+from banach.llm.ratio import Ratio
 from banach.llm.surrogate import ImportanceWeighted
 from banach.llm.systems.bupo import bupo, with_head
 from banach.llm.testbeds import Recipe, TransformerPolicy, batch_of, draw, train
@@ -96,15 +99,30 @@ def test_a_tied_unembedding_reaches_the_embeddings_too():
     assert not (whole - through_reading)[1:].any()
 
 
+def gradients(policy, spec, head):
+    """Loss and gradient by every parameter's name, zeros where there is none; after a step, so that ratios differ from 1."""
+    batch = a_batch(policy, head, seed=5)
+    drift = 0.3 * torch.randn(batch.logp_BT.shape, generator=torch.Generator().manual_seed(0))
+    batch = batch.renewed(logp_old_BT=torch.minimum(batch.logp_old_BT + drift, torch.zeros(())))
+    loss = evaluate(spec, batch).loss
+    names, leaves = zip(*policy.named_parameters(), strict=True)
+    slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
+    return loss, {n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, leaves, slopes, strict=True)}
+
+
 def test_the_last_layer_read_through_the_final_norm_is_grpo():
     policy = TransformerPolicy(PROBLEM, layers=2, width=8, seed=2)
-    inner = LayerPolicy(policy, 1, normed=True)
-    one, two = (evaluate(bupo(dual=None), a_batch(policy, head, seed=5)) for head in (inner, policy))
-    assert torch.allclose(one.loss, two.loss)
-    slopes = [torch.autograd.grad(x.loss, policy.embedding.weight)[0] for x in (one, two)]
-    assert torch.allclose(*slopes, atol=1e-7)
-    raw = evaluate(bupo(), a_batch(policy, LayerPolicy(policy, 1), seed=5))
-    assert not torch.allclose(raw.weight_BT, one.weight_BT) or not torch.allclose(raw.loss, one.loss + 1)
+    grpo = objective("grpo", beta=0.0, aggregation=bupo().aggregation)
+    loss, slopes = gradients(policy, grpo, policy)
+    inner_loss, inner = gradients(policy, bupo(dual=None), LayerPolicy(policy, 1, normed=True))
+    assert torch.allclose(inner_loss, loss, rtol=1e-6)
+    for name, slope in slopes.items():
+        assert slope.abs().max() > 1e-4, name  # every parameter is reached, the final gain included
+        assert torch.allclose(inner[name], slope, rtol=1e-5, atol=1e-7), name
+    _, raw = gradients(policy, bupo(dual=None), LayerPolicy(policy, 1))  # without the norm it is another policy
+    assert not raw["final_norm.gain"].any()
+    for name in ("unembedding.weight", "embedding.weight", "blocks.0.write.weight", "blocks.1.down.weight"):
+        assert (raw[name] - slopes[name]).norm() > 0.1 * slopes[name].norm(), name
 
 
 def bandit(seed, size=4):
@@ -214,6 +232,40 @@ def test_the_head_and_its_old_log_probabilities_switch_together():
     mixed = with_head(a_batch(policy, policy), a_batch(policy, heads[0]).logp_BT, a_batch(policy, policy).logp_old_BT)
     ratio = bupo().ratio(torch.where(mixed.mask_BT, mixed.logp_BT, 0.0), mixed).ratio_BT
     assert (ratio - 1).abs().max() > 1e-3
+
+
+@dataclass(frozen=True)
+class Watched(Ratio):
+    """The ratio of the published loss, which keeps what it was of tokens that learn."""
+
+    seen: list = field(default_factory=list)
+
+    def __call__(self, logp_BT, batch):
+        found = super().__call__(logp_BT, batch)
+        if logp_BT.requires_grad:
+            self.seen.append(found.ratio_BT.detach()[batch.mask_BT])
+        return found
+
+
+@pytest.mark.parametrize("switch", [0, 3, 6])
+def test_on_a_run_each_step_s_first_ratios_are_one_and_later_layers_wait_for_the_switch(switch):
+    policy = TransformerPolicy(PROBLEM, layers=2, width=8, seed=4)
+    schedule, watched, later = BottomUp(0, switch), Watched("token"), []
+
+    def log(step, _):
+        later.append([p.detach().clone() for p in (*policy.blocks[1].parameters(), policy.final_norm.gain)])
+
+    recipe = Recipe(tokens=8 * 16 * 2, prompts=2, group=8, minibatches=2, rate=0.01)
+    spec = replace(bupo(), ratio=watched)
+    train(PROBLEM, policy, spec, recipe, 1, None, log, head=lambda step: schedule.head(policy, step.number))
+    assert len(later) >= 8
+    assert len(watched.seen) == 2 * len(later)
+    for first in watched.seen[::2]:
+        assert (first - 1).abs().max() < 1e-6
+    assert max(float((second - 1).abs().max()) for second in watched.seen[1::2]) > 1e-3  # by then the policy has moved
+    moved = [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in pairwise(later)]
+    assert not any(moved[:switch])
+    assert moved[switch]
 
 
 def test_no_first_phase_is_grpo_bit_for_bit():
