@@ -34,7 +34,7 @@ Number = float | Fraction
 _MASS_TOLERANCE = 1e-9
 """How far floating-point weights may be from one before they are refused instead of normalised."""
 
-_JUMP = 1e-12
+JUMP = 1e-12
 """Levels of floating-point laws that exceed a jump of F by less are taken for it: sums of weights round."""
 
 
@@ -154,7 +154,7 @@ class Law:
         """Place of the atom at a level."""
         if not 0 < level <= 1:
             raise ModelError(f"level is {level}; a quantile's level lies in (0, 1]")
-        sought: Any = Fraction(level) if self.exact else float(level) - _JUMP
+        sought: Any = Fraction(level) if self.exact else float(level) - JUMP
         return min(int(np.searchsorted(self.levels, sought)), len(self.atoms) - 1)
 
     def __str__(self) -> str:

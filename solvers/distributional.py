@@ -127,7 +127,7 @@ def return_laws(problem: MDP | OutcomeMDP, policy: np.ndarray, atoms: int = 1000
     Raises ModelError for a problem without returns or too few atoms, SolveError for a policy that is none.
     """
     model = as_outcomes(problem)
-    actions = _actions(model, policy)
+    actions = policy_actions(model, policy)
     low, high = model.returns_within()
     step = natural_step(model)
     exact = model.discount == 1 and math.isfinite(step) and (high - low) / step + 2 <= atoms
@@ -175,8 +175,11 @@ def _sweeps_enough(discount: float, span: float, spacing: float) -> int:
     return 1 if span <= left else math.ceil(math.log(left / span) / math.log(discount)) + 1
 
 
-def _actions(model: OutcomeMDP, policy: np.ndarray) -> np.ndarray:
-    """The policy as int32, (n,), or (H, n) where there is a horizon; -1 in terminal states."""
+def policy_actions(model: OutcomeMDP, policy: np.ndarray) -> np.ndarray:
+    """The policy as int32, (n,), or (H, n) where there is a horizon; -1 in terminal states.
+
+    Raises SolveError where it is none.
+    """
     given = np.asarray(policy)
     shape = (model.n_states,) if model.horizon is None else (model.horizon, model.n_states)
     if given.dtype.kind not in "iu" or given.shape not in {shape, (model.n_states,)}:
