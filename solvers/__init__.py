@@ -28,7 +28,14 @@ from .mico import mico, reduced
 from .modified_policy_iteration import ModifiedPolicyIteration
 from .multichain import MultichainPolicyIteration
 from .nash import Nash, exploitability, nash
-from .offline import OfflinePlan, behaviour_cloning, merge_states, pessimistic_value_iteration, price_of_merging
+from .offline import (
+    OfflinePlan,
+    behaviour_cloning,
+    classes_from_data,
+    merge_states,
+    pessimistic_value_iteration,
+    price_of_merging,
+)
 from .optimistic_value_iteration import OptimisticValueIteration
 from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
@@ -140,6 +147,7 @@ __all__ = [
     "check_static",
     "check_stock",
     "check_symmetry",
+    "classes_from_data",
     "cluster",
     "coarsest_bisimulation",
     "contrastive_optimum",

@@ -13,7 +13,10 @@ With classes phi, let e_h be the greatest difference of a reward of decision h f
 
 one step's residual at a time, and the quotient's policy loses at most twice that.
 
-Jin, Yang and Wang, ICML 2021 (arXiv:2012.15085); Hong, Dragan and Levine, ICLR 2024 (arXiv:2310.20663).
+Classes may be known (`coarsest_bisimulation` of the model), or guessed from the data (`classes_from_data`).
+
+Jin, Yang and Wang, ICML 2021 (arXiv:2012.15085); Weissman et al. 2003, HPL-2003-97R1, for laws in L1; Hong, Dragan and Levine,
+ICLR 2024 (arXiv:2310.20663).
 """
 
 from __future__ import annotations
@@ -92,6 +95,57 @@ def behaviour_cloning(data: Trajectories, n_states: int, n_actions: int) -> np.n
         pair = data.states[on, h].astype(np.int64) * n_actions + data.actions[on, h]
         policy[h] = np.bincount(pair, minlength=n_states * n_actions).reshape(n_states, n_actions).argmax(axis=1)
     return policy
+
+
+def classes_from_data(tree: HistoryTree, data: Trajectories, *, delta: float = 0.1) -> Partition:
+    """Histories of one decision together unless the data tell them apart: classes learned, those of the last decision first.
+
+    In the order of visits, a history joins the most visited class of its decision whose mean rewards are within two Hoeffding
+    radii, sqrt(log(2/delta) / 2n) each, of its own, and whose laws of the next class, in L1, within two Weissman radii,
+    sqrt(2 (K log 2 + log(1/delta)) / n) each, K classes, for all actions seen in both. What was seen seldom or never is in the
+    largest class: a guess, which data in which no history comes twice can neither confirm nor refute.
+
+    data: rewards in [0, 1], states of the tree. delta: in (0, 1), smaller to merge more.
+    Raises SolveError for another delta, ModelError where histories of a class differ in their number of actions.
+    """
+    if not 0 < delta < 1:
+        raise SolveError(f"delta is {delta!r}; it must be inside (0, 1)")
+    model, steps = tree.model, tree.steps
+    n_actions = int(np.diff(model.state_ptr).max())
+    _require(data, model.n_states, n_actions)
+    classes, n_after = np.zeros(model.n_states, dtype=np.int64), 1
+    for h in range(tree.horizon - 1, -1, -1):
+        on = data.actions[:, h] >= 0
+        visited, row = np.unique(data.states[on, h], return_inverse=True)
+        # Per history and action: visits to each next class, then the sum of rewards.
+        seen = np.zeros((len(visited), n_actions, n_after + 1))
+        np.add.at(seen, (row, data.actions[on, h], classes[data.states[on, h + 1]]), 1)
+        np.add.at(seen[..., n_after], (row, data.actions[on, h]), data.rewards[on, h])
+        pooled: list[np.ndarray] = []
+        members = np.zeros(len(visited), dtype=np.int64)
+        for z in np.argsort(-seen[..., :-1].sum((1, 2)), kind="stable").tolist():
+            order = sorted(range(len(pooled)), key=lambda c: -pooled[c][:, :-1].sum())
+            members[z] = next((c for c in order if _alike(seen[z], pooled[c], delta)), len(pooled))
+            if members[z] == len(pooled):
+                pooled.append(np.zeros_like(seen[z]))
+            pooled[members[z]] += seen[z]
+        largest = max(range(len(pooled)), key=lambda c: pooled[c][:, :-1].sum(), default=0)
+        classes[steps == h] = largest
+        classes[visited] = members
+        n_after = max(len(pooled), 1)
+    return Partition.by_position(model, classes + model.n_states * steps)
+
+
+def _alike(one: np.ndarray, other: np.ndarray, delta: float) -> bool:
+    """Whether two arrays (A, K + 1) of counts and rewards may be of one law."""
+    n, m = one[:, :-1].sum(axis=1), other[:, :-1].sum(axis=1)
+    both = (n > 0) & (m > 0)
+    n, m, one, other = n[both, None], m[both, None], one[both], other[both]
+    apart = np.abs(one / n - other / m)
+    wide = np.sqrt(1 / n) + np.sqrt(1 / m)
+    pays = math.sqrt(math.log(2 / delta) / 2) * wide[:, 0]
+    moves = math.sqrt(2 * ((one.shape[1] - 1) * math.log(2) + math.log(1 / delta))) * wide[:, 0]
+    return bool(((apart[:, -1] <= pays) & (apart[:, :-1].sum(axis=1) <= moves)).all())
 
 
 def _require(data: Trajectories, n_states: int, n_actions: int) -> None:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from banach.mdp import Trajectories, quotient, simulate
 from banach.mdp.history import history_tree
-from banach.mdp.instances_pomdp import noisy_chain, stitching
+from banach.mdp.instances_pomdp import noisy_chain, stitching, t_maze
 from banach.mdp.pomdp import POMDP, Episodes
 from banach.mdp.quotient import Partition
 from banach.solvers import (
     SolveError,
     behaviour_cloning,
+    classes_from_data,
     coarsest_bisimulation,
     merge_states,
     pessimistic_value_iteration,
@@ -145,6 +146,36 @@ def test_merging_bisimilar_histories_is_free_and_all_of_a_decision_is_not():
         assert (price[0] < 1e-12) == free
 
 
+def test_much_data_tell_the_classes_that_there_are_and_little_tell_nothing():
+    tree = history_tree(t_maze(1))
+    known, n = coarsest_bisimulation(tree.model), tree.model.n_states
+    both = np.full(tree.model.n_pairs, 0.5)
+    found = classes_from_data(tree, simulate(tree.model, both, 30_000, tree.horizon, np.random.default_rng(0)))
+    np.testing.assert_array_equal(found.states, known.states)
+    nothing = classes_from_data(tree, simulate(tree.model, both, 1, tree.horizon, np.random.default_rng(0)))
+    assert nothing == tree.merged(tree.steps[:-1].tolist())
+    assert known.n_classes < n
+
+
+@pytest.mark.parametrize(("episodes", "delta"), [(10, 0.1), (40, 0.02)])
+def test_classes_part_where_means_are_two_hoeffding_radii_apart(episodes, delta):
+    """Both starts of `stitching`, then action 1 at the same place with rewards 0 after one and r after the other."""
+    tree = history_tree(stitching())
+    radii = 2 * np.sqrt(np.log(2 / delta) / (2 * episodes))
+    for reward, parted in ((radii - 1e-9, False), (radii + 1e-9, True)):
+        starts = np.repeat([0, 1], episodes)
+        seen = np.stack([starts, np.full_like(starts, 2)], axis=1)
+        pays = np.stack([np.zeros(2 * episodes), reward * starts], axis=1)
+        data = tree.trajectories(Episodes(seen, np.tile([0, 1], (2 * episodes, 1)), pays))
+        found = classes_from_data(tree, data, delta=delta).states
+        assert (found[tree.number[(0, 0, 2)]] != found[tree.number[(1, 0, 2)]]) == parted
+        # The starts' laws of the next class are then 2 apart, two Weissman radii of 2 classes are less where episodes are many.
+        wide = 2 * np.sqrt(2 * (2 * np.log(2) + np.log(1 / delta)) / episodes)
+        assert (found[tree.number[(0,)]] != found[tree.number[(1,)]]) == (parted and wide < 2)
+        # A history that was never seen is where most are.
+        assert found[tree.number[(0, 1, 2)]] == found[tree.number[(0, 0, 2)]]
+
+
 def test_what_does_not_fit_is_refused():
     data = Trajectories(np.zeros((2, 3), dtype=int), np.zeros((2, 2), dtype=int), np.zeros((2, 2)))
     for words, call in {
@@ -161,3 +192,5 @@ def test_what_does_not_fit_is_refused():
     together = quotient(tree.model, Partition.by_position(tree.model, np.array([0] * (tree.model.n_states - 1) + [1])))
     with pytest.raises(SolveError, match="different lengths"):
         price_of_merging(tree, together, np.zeros(2))
+    with pytest.raises(SolveError, match="delta is 0"):
+        classes_from_data(tree, data, delta=0)
