@@ -12,11 +12,15 @@ Tan, Wang, He et al. 2025, arXiv 2512.19673.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
+from ...mdp import token_policy
+from ...mdp.token import TokenProblem
 from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
 from ..batch import TokenBatch
@@ -29,6 +33,8 @@ from .system import Reduction, System, add
 
 if TYPE_CHECKING:
     from ..testbeds.comparison import Comparison
+    from ..testbeds.policies import TransformerPolicy
+    from ..testbeds.training import Step
 
 
 def bupo(low: float = 0.2, high: float = 0.2, dual: float | None = 10.0, ddof: int = 1) -> ObjectiveSpec:
@@ -66,38 +72,74 @@ def with_head(
     return batch.renewed(logp_BT=logp_BT, logp_old_BT=old_BT)
 
 
-def experiment(seeds: int = 5, tokens: int = 5_000) -> Comparison:
-    """A transformer of four layers on DigitChain: first phases of 0 to 30 steps at layers 0 and 1."""
-    from ...mdp import token_policy
+LAYERS, SWITCHES = (0, 1, 2), (10, 30, 100)
+"""Layers and first phases of the experiment; its arms are looked at after as many steps as each first phase has."""
+
+
+def _seen(problem: TokenProblem, policy: TransformerPolicy, layers: Sequence[int]) -> dict[str, float]:
+    """What the policy and its layers are at a moment, over the nodes that it visits: means by occupancy."""
+    with torch.no_grad():
+        streams, logits = policy.streams(), policy.log_policy().double().numpy()
+        found = {
+            "reward": token_policy.expected_reward(problem, logits),
+            "entropy": token_policy.mean_token_entropy(problem, logits),
+        }
+        reach_N = torch.from_numpy(token_policy.occupancy(problem, logits))
+        for layer in layers:
+            stream_ND = streams[layer + 1]
+            inner_N = entropy(internal_log_policy(stream_ND, policy.unembedding.weight))
+            by_node = {
+                "entropy of layer": inner_N,
+                "cosine of layer": cosine_similarity(stream_ND, streams[-1], dim=-1),
+                "size of layer": stream_ND.square().mean(-1).sqrt(),
+            }
+            found |= {f"{name} {layer}": float(reach_N @ x_N.double() / reach_N.sum()) for name, x_N in by_node.items()}
+    return found
+
+
+def experiment(seeds: int = 10, tokens: int = 30_000, switches: tuple[int, ...] = SWITCHES) -> Comparison:
+    """A transformer of four layers on DigitChain: first phases of 0 to 100 steps at layers 0 to 2.
+
+    A run has 117 steps and more, so every arm comes to the final policy; at steps 10, 30 and 100 all are looked at before
+    the update.
+    """
     from ..testbeds.bench import DIGITS, digit_policies, digits
     from ..testbeds.comparison import compare
     from ..testbeds.training import Recipe, train
 
-    policies, problem = digit_policies(seeds, right=0.7, layers=4), digits()
+    policies, problem = digit_policies(seeds, right=0.7, layers=4, width=64), digits()
 
-    def method(layer: int, switch: int):
+    def method(layers: tuple[int, ...], switch: int):
         def run(seed: int) -> dict[str, float]:
-            policy, schedule = policies(seed), BottomUp(layer, switch)
+            policy, schedule, marks = policies(seed), BottomUp(layers[0], switch), {}
             with torch.no_grad():
                 before = policy.log_policy().double().numpy()
+            steps = 0
+
+            def log(step: Step, _: float) -> None:
+                nonlocal steps
+                steps = step.number + 1
+                if step.number in (0, *switches):
+                    marks.update({f"{name}, step {step.number}": x for name, x in _seen(problem, policy, layers).items()})
+
             recipe = Recipe(tokens=tokens, rate=2e-3)
-            found = train(problem, policy, bupo(), recipe, seed, head=lambda step: schedule.head(policy, step.number))
+            found = train(
+                problem, policy, bupo(), recipe, seed, None, log, head=lambda step: schedule.head(policy, step.number)
+            )
             with torch.no_grad():
-                after, stream = policy.log_policy().double().numpy(), policy.streams()[layer + 1]
-                inner = internal_log_policy(stream, policy.unembedding.weight)
+                after = policy.log_policy().double().numpy()
             return {
-                "reward": found["reward"],
-                "area": found["area"],
-                "entropy": found["entropy"],
-                "entropy of the layer": float(entropy(inner).mean()),
-                "size of the stream": float(stream.square().mean().sqrt()),
+                **{name: found[name] for name in ("reward", "pass@16", "area")},
+                **_seen(problem, policy, layers),
                 "KL to the start": token_policy.divergence(problem, after, before),
+                "steps": steps,
+                **marks,
             }
 
         return run
 
-    methods = {"GRPO": method(1, 0)} | {
-        f"BuPO, layer {layer}, {switch} steps": method(layer, switch) for layer, switch in ((1, 4), (1, 10), (1, 30), (0, 10))
+    methods = {"GRPO": method(LAYERS, 0)} | {
+        f"BuPO, layer {layer}, {switch} steps": method((layer,), switch) for layer in LAYERS for switch in switches
     }
     return compare(
         "BuPO's first phase on a transformer of four layers, equal sampled tokens",
@@ -105,7 +147,7 @@ def experiment(seeds: int = 5, tokens: int = 5_000) -> Comparison:
         "GRPO",
         seeds,
         "python -m banach.llm.systems bupo",
-        {"tokens": tokens, "rate": 2e-3, **DIGITS, "policy": "transformer, 4 layers, width 32"},
+        {**DIGITS, "tokens": tokens, "rate": 2e-3, "policy": "transformer, 4 layers, width 64"},
     )
 
 
@@ -143,9 +185,12 @@ BUPO = add(
             "Qwen3-4B average 55.08 to 58.51, Qwen3-8B 64.23 to 66.36; layer 6, 30, 50, 70 steps: 58.51, 42.11, 9.89",
             "layers 6, 26, 35 at 30 steps: 58.51, 59.68, 58.34",
         ),
-        measured="No first phase helps: 4, 10 and 30 steps at layer 1 end at 0.561, 0.574 and 0.514 against GRPO's 0.622 "
-        "at equal samples, the longest one, which fills the whole run of some 23 steps, beyond the noise. The final policy's "
-        "entropy is higher the longer the phase, and the layer's stream grows.",
+        measured="First phases of 10, 30 and 100 steps at layers 0, 1 and 2, in runs of some 185 steps, end within the noise "
+        "of GRPO's 0.740 at equal samples (0.692 to 0.798, ten seeds), in pass@16 too; the reward's mean over the run "
+        "is lower in all nine, in five beyond the interval. Nothing collapses, not after 100 steps either. In the "
+        "first phase the final policy's entropy does not rise, it falls more slowly: 0.841 to 0.598 in 10 steps at "
+        "layer 1, 0.404 under GRPO. The layer's stream does turn towards the last one, cosine 0.940 to 0.971 in 100 "
+        "steps, 0.889 under GRPO, and grows 1.6 times, where GRPO's shrinks.",
         bounds=("scaling logits up lowers entropy",),
         experiment=experiment,
     )

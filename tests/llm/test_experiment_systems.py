@@ -43,6 +43,24 @@ def t_ppo(found):
     assert found.mean("T-PPO, window 2", "reward")[0] > found.mean("PPO, whole answers", "reward")[0] - 0.01
 
 
+def bupo(found):
+    for layer in (0, 1, 2):
+        for switch in (10, 30, 100):
+            arm = f"BuPO, layer {layer}, {switch} steps"
+            assert min(found.numbers[arm]["steps"]) > 100  # the last phase came in every run
+            for measure in ("reward", "pass@16"):
+                gap, half = found.difference(arm, measure)
+                assert abs(gap) < half + 0.02
+            assert found.difference(arm, "area")[0] < 0.005
+        gap, half = found.difference(arm, "entropy, step 10")
+        assert gap - half > 0
+        assert found.mean(arm, "entropy, step 30")[0] < found.mean(arm, "entropy, step 10")[0] - 0.1
+        assert found.mean(arm, "entropy, step 10")[0] < found.mean(arm, "entropy, step 0")[0] - 0.1
+        for measure, rise in ((f"cosine of layer {layer}", 0.005), (f"size of layer {layer}", 10.0)):
+            start = found.mean("GRPO", f"{measure}, step 0")[0]
+            assert found.mean("GRPO", f"{measure}, step 100")[0] < start < found.mean(arm, f"{measure}, step 100")[0] - rise
+
+
 def eapo(found):
     gap, half = found.difference("report, EAPO 0.97", "turns")
     assert gap + half < 0
@@ -97,6 +115,7 @@ CLAIMS = {
     "dapo-direct": dapo_direct,
     "aspo": aspo,
     "t-ppo": t_ppo,
+    "bupo": bupo,
     "eapo": eapo,
     "apo": apo,
     "inpo": inpo,
