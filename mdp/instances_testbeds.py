@@ -2,7 +2,7 @@ r"""Token problems on which published objectives are compared: small enough to l
 
 `digit_mixture` mixes difficulties, `step_tree` has credit to assign to steps, `oracle_call` a tool that may
 be called early or late, `mini_repl` turns of several tokens and a name to look up,
-`lookup_research` a chain of searches that may be told in a report.
+`lookup_research` a chain of searches that may be told in a report, `long_thought` answers whose lengths have a long tail.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ModelError
 from .instances.parameters import at_least, inside
 from .token import TokenProblem
 from .token_build import Tokens
@@ -184,6 +185,27 @@ def lookup_research(hops: Sequence[int] = (1, 2, 4), rounds: int = 7, hit: float
         return len(tokens) % 2 == 0 and tokens[-1] >= 4
 
     return _ending(6, 2 * rounds, tuple(hops), reward, environment, ended)
+
+
+def long_thought(needs: Sequence[int] = (0, 0, 0, 12), horizon: int = 32, answers: int = 2) -> TokenProblem:
+    """Think as often as the prompt needs, then answer: most answers may be short, some must be long.
+
+    A prompt is (which, need, right answer), all equally likely. Tokens 0..answers-1 answer and end, the next one thinks, the
+    one after it gives up. A sequence is worth 1 when it ends with the right answer after at least `need` thoughts, else 0; it
+    is cut after `horizon` tokens. Under a policy that thinks with probability q lengths are geometric.
+    needs: thoughts, each in [0, horizon). horizon: >= 1. answers: >= 1.
+    Raises ModelError for parameters out of range.
+    """
+    at_least(1, horizon=horizon, answers=answers)
+    if not needs or not all(0 <= need < horizon for need in needs):
+        raise ModelError(f"needs={tuple(needs)}: give at least one number of thoughts, each from 0 to {horizon - 1}")
+    prompts = tuple((which, need, right) for which, need in enumerate(needs) for right in range(answers))
+
+    def reward(prompt: Tokens, tokens: Tokens) -> float:
+        _, need, right = prompt
+        return float(len(tokens) > need and tokens[-1] == right)
+
+    return _ending(answers + 1, horizon, prompts, reward, lambda _prompt, _tokens: None, lambda tokens: tokens[-1] < answers)
 
 
 def _ending(size: int, horizon: int, prompts: Any, reward: Any, environment: Any, ended: Any) -> TokenProblem:

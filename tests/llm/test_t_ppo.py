@@ -18,7 +18,8 @@ from banach.llm.plan import plan
 from banach.llm.systems.t_ppo import FinishedReward, WindowedRun, t_ppo
 from banach.llm.windows import FreshTokens, Windows, speed_limit
 from banach.mdp import token_policy
-from banach.mdp.instances_testbeds import step_tree
+from banach.mdp.errors import ModelError
+from banach.mdp.instances_testbeds import long_thought, step_tree
 from banach.mdp.instances_token import digit_chain, tool_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -385,6 +386,39 @@ def test_on_a_run_the_first_ratio_of_a_window_is_one_and_older_tokens_keep_the_p
             if batch.truncated_B[row]
         ]
     assert drift > 0.01  # older tokens are off the policy, so the ones above say something
+
+
+@pytest.mark.parametrize(("bootstrap", "drop_last"), [("repeat", 0), ("repeat", 1), ("given", 1), ("given", 0)])
+def test_a_place_at_which_windows_always_end_never_learns_unless_the_value_after_it_is_read(bootstrap, drop_last):
+    """Answers of four tokens in windows of two: every second token stands before a cut, in every answer."""
+    run = WindowedRun(TREE, 2, seed=0, spec=t_ppo(value_clip=None, bootstrap=bootstrap, drop_last=drop_last), slots=8)
+    for _ in range(100):
+        run.step()
+    moved = run.table.detach().abs().max(1).values.numpy()  # from zero
+    by_place = [moved[np.unique(TREE.node[:, t])].max() for t in range(4)]
+    assert (by_place[1] == 0) == ((bootstrap, drop_last) != ("given", 0))
+    assert min(by_place[0], by_place[2], by_place[3]) > 0.1
+
+
+def test_long_thoughts_are_worth_what_their_plain_rule_says_and_their_lengths_have_a_long_tail():
+    problem, think = long_thought((0, 2), 4), 2
+    for prompt, token, length, worth in zip(
+        problem.prompt, problem.token.tolist(), problem.length, problem.reward, strict=True
+    ):
+        _, need, right = problem.prompts[prompt]
+        said = token[:length]
+        thoughts = said.count(think)
+        assert worth == (said == [think] * thoughts + [right] and thoughts >= need)
+    assert problem.length.max() == 4
+    long, q = long_thought(), 0.85
+    logits = np.tile(np.log([(1 - q) / 3, (1 - q) / 3, q, (1 - q) / 3]), (long.n_nodes, 1))
+    chance = token_policy.sequence_probability(long, logits) / long.n_prompts
+    law = np.bincount(long.length, chance, minlength=33)
+    assert law[1:32] == pytest.approx([q ** (n - 1) * (1 - q) for n in range(1, 32)], abs=1e-12)
+    longest = np.arange(33) @ np.diff(np.cumsum(law) ** 32, prepend=0.0)
+    assert longest / (np.arange(33) @ law) > 3.4
+    with pytest.raises(ModelError, match="from 0 to 3"):
+        long_thought((4,), 4)
 
 
 def test_answers_written_in_windows_have_the_policy_s_law():
