@@ -119,7 +119,7 @@ class LayerPolicy:
 class BottomUp:
     """Which head learns at a step: the layer's below `switch` steps, the final one from there. Raises SpecError below zero.
 
-    layer: 0 ... L - 1. switch: steps of the first phase; long ones collapse.
+    layer: 0 ... L - 1. switch: steps of the first phase; long ones collapsed in the paper.
     """
 
     layer: int
