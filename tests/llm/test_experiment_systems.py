@@ -38,9 +38,26 @@ def aspo(found):
 
 
 def t_ppo(found):
-    gap, half = found.difference("T-PPO, window 2", "time to 0.6")
-    assert gap + half < 0
-    assert found.mean("T-PPO, window 2", "reward")[0] > found.mean("PPO, whole answers", "reward")[0] - 0.01
+    whole = found.mean("PPO, whole answers", "time to 0.8")[0]
+    for share, most in (("1/8", 0.3), ("1/4", 0.45), ("1/2", 0.75)):
+        arm = f"T-PPO, window {share}"
+        assert found.mean(arm, "time to 0.8")[0] < most * whole
+        gap, half = found.difference(arm, "reward, equal time")
+        assert gap - half > 0
+        assert found.difference(arm, "tokens to 0.8")[0] < 0 < found.difference(arm, "updates to 0.8")[0]
+        gap, half = found.difference(arm, "reward, equal updates")
+        assert gap + half < (0.01 if share == "1/2" else 0)
+    for budget in ("time", "updates", "tokens"):
+        assert max(found.numbers["PPO, naive cut at 1/4"][f"reward, equal {budget}"]) < 0.77
+    gap, half = found.difference("PPO, naive cut at 1/2", "reward, equal time")
+    assert gap - half > 0
+    for variant in ("none dropped", "value after the cut", "value after the cut, last dropped"):
+        arm = f"T-PPO, window 1/4, {variant}"
+        assert abs(found.mean(arm, "reward, equal time")[0] - found.mean("T-PPO, window 1/4", "reward, equal time")[0]) < 0.005
+        equal = found.mean(arm, "equal lengths: reward, equal time")[0]
+        assert equal > 0.97 if variant == "value after the cut" else equal < 0.9
+    equal = [found.mean(f"T-PPO, window {share}", "equal lengths: reward, equal time")[0] for share in ("1/8", "1/4", "1/2")]
+    assert equal[0] < 0.6 < equal[1] < 0.9 < found.mean("PPO, whole answers", "equal lengths: reward, equal time")[0] < equal[2]
 
 
 def bupo(found):
