@@ -39,8 +39,8 @@ def anywhere(task: Task) -> Draw:
     return lambda n, generator: task.low + torch.rand(n, len(task.low), generator=generator) * (task.high - task.low)
 
 
-class _Layers(nn.Module):
-    """`copies` networks of two hidden layers side by side: (n, inputs) -> (copies, n, outputs)."""
+class Layers(nn.Module):
+    """`copies` networks of two hidden layers of size `hidden` side by side, uniform to 1/sqrt(inputs of a layer) at first."""
 
     def __init__(self, copies: int, inputs: int, hidden: int, outputs: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -52,6 +52,7 @@ class _Layers(nn.Module):
             self.biases.append(nn.Parameter(reach * (2 * torch.rand(copies, 1, m, generator=generator) - 1)))
 
     def forward(self, x_NI: Tensor) -> Tensor:
+        """Outputs (copies, n, outputs) for inputs (n, inputs)."""
         x_CNI = x_NI.expand(self.weights[0].shape[0], *x_NI.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x_CNI = torch.baddbmm(bias, x_CNI, weight)
@@ -66,9 +67,9 @@ class Agent:
 
     scale: Tensor
     temperature: float
-    soft: _Layers
-    plain: _Layers
-    predictor: _Layers
+    soft: Layers
+    plain: Layers
+    predictor: Layers
 
     def act(self, state_NS: Tensor, before: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The most probable actions, int64 (n,), of states (n, state_size)."""
@@ -116,11 +117,11 @@ class SoftLearning:
     def run(self, task: Task, draw: Draw, generator: torch.Generator) -> Agent:
         """An agent for processes whose parameters `draw` draws anew at every start."""
         layers = [
-            _Layers(copies, task.state_size, self.hidden, outputs, generator)
+            Layers(copies, task.state_size, self.hidden, outputs, generator)
             for copies, outputs in ((2, task.n_actions), (2, task.n_actions), (1, task.n_actions * task.state_size))
         ]
         agent = Agent(task.scale, self.temperature, *layers)
-        targets = [_Layers(2, task.state_size, self.hidden, task.n_actions, generator) for _ in range(2)]
+        targets = [Layers(2, task.state_size, self.hidden, task.n_actions, generator) for _ in range(2)]
         for target, source in zip(targets, layers, strict=False):
             target.load_state_dict(source.state_dict())
         target = Agent(task.scale, self.temperature, targets[0], targets[1], layers[2])

@@ -26,7 +26,7 @@ from torch import Tensor
 from ...mdp.law_functional import TwoSlopes
 from ..errors import SolveError
 from ..stock import require_conditions
-from .soft_learning import _Layers
+from .soft_learning import Layers
 from .stock_task import StockTask
 
 
@@ -37,7 +37,7 @@ class StockAgent:
     utility: TwoSlopes
     unit: float
     n_actions: int
-    network: _Layers
+    network: Layers
 
     def returns(self, state_NS: Tensor, stock_N: Tensor) -> Tensor:
         """The numbers theta, (n, n_actions, m), of states (n, state_size) and stocks (n,)."""
@@ -114,7 +114,7 @@ class StockQuantileLearning:
         return agent
 
     def _agent(self, task: StockTask, utility: TwoSlopes, generator: torch.Generator) -> StockAgent:
-        network = _Layers(1, task.state_size + 1, self.hidden, task.n_actions * self.quantiles, generator)
+        network = Layers(1, task.state_size + 1, self.hidden, task.n_actions * self.quantiles, generator)
         return StockAgent(utility, self.unit, task.n_actions, network)
 
     def _update(
