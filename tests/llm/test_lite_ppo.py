@@ -18,6 +18,7 @@ from banach.mdp import token_policy
 from banach.mdp.token import TokenProblem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, ttest_rel
 
 from .exact_gradient import expected_gradient, gradient_of, success
 from .objective_batches import random_batch, rebuilt
@@ -112,13 +113,18 @@ def test_the_deviation_of_a_small_batch_leans_on_its_own_rewards():
     assert frozen / (p * (1 - p)) == pytest.approx([1.25, 1.25], abs=1e-12)
 
 
-@given(p=st.lists(st.floats(0.05, 0.95), min_size=2, max_size=3))
+@given(right=st.lists(st.integers(0, 8), min_size=2, max_size=4))
 @few
-def test_the_mean_of_the_batch_is_a_baseline_too_but_a_noisier_one(p):
-    """Second moment of R - b: the prompt's variance, and (mean - mean of all)^2 on top with the mean of the batch."""
-    p = np.array(p)
-    moment = p * (1 - p.mean()) ** 2 + (1 - p) * p.mean() ** 2
-    assert moment == pytest.approx(p * (1 - p) + (p - p.mean()) ** 2, abs=1e-12)
+def test_the_mean_of_the_batch_is_a_baseline_too_but_a_noisier_one(right):
+    """Second moment of R - b over a prompt's answers: its variance, and (mean - mean of all)^2 on top with the batch's mean."""
+    table = [[1.0] * m + [0.0] * (8 - m) for m in right]
+    p = np.array(right) / 8
+    for baseline, more in (("group-mean", 0.0), ("batch-mean", (p - p.mean()) ** 2)):
+        moment = (advantages(table, baseline=baseline, scale="none", ddof=None) ** 2).mean(1)
+        assert moment == pytest.approx(p * (1 - p) + more, abs=1e-12)
+
+
+def test_a_group_that_is_all_right_is_pushed_up_by_the_batch_s_mean_and_left_alone_by_its_own():
     table = [[1.0] * 4, [0.0, 0.0, 0.0, 1.0]]
     assert (advantages(table, baseline="batch-mean")[0] > 0).all()
     assert not advantages(table)[0].any()
@@ -210,3 +216,29 @@ def test_without_a_baseline_the_mean_of_sequences_empties_the_policy_of_its_entr
             assert min(numbers[f"no baseline, {deviation}, sequences"][f"gradient tail, {start}"]) > 5
         rest = [numbers[name][f"entropy, {start}"] for name in numbers if not name.startswith("no baseline")]
         assert min(map(np.mean, rest)) > 0.05
+
+
+def test_on_reward_the_kept_runs_are_what_chance_makes_of_eighteen_cells_that_do_not_differ():
+    """34 paired comparisons with GRPO at 95 %: two outside, which chance reaches in half of such tables, and none
+    with the level divided by their number. Paired tests by scipy.
+    """
+    kept = LITE_PPO.results()
+    measures = ("reward, base", "reward, tuned")
+    found = {
+        (name, measure): ttest_rel(row[measure], kept.numbers[kept.baseline][measure]).pvalue
+        for name, row in kept.numbers.items()
+        if name != kept.baseline
+        for measure in measures
+    }
+    assert len(found) == 34
+    outside = {key for key, chance in found.items() if chance < 0.05}
+    assert outside == {(n, m) for n, m in found if abs(kept.difference(n, m)[0]) > kept.difference(n, m)[1]}
+    assert len(outside) == 2
+    assert "two differ" in LITE_PPO.measured
+    assert binom.sf(len(outside) - 1, len(found), 0.05) > 0.5
+    assert min(found.values()) > 0.05 / len(found)
+    lite, grpo = (
+        " and ".join(f"{kept.mean(name, measure)[0]:.3f}" for measure in measures)
+        for name in ("Lite PPO: group mean, batch deviation, tokens", kept.baseline)
+    )
+    assert f"Lite PPO ends at {lite} against {grpo}" in LITE_PPO.measured
