@@ -14,13 +14,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.util
-import json
 import math
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +29,9 @@ from banach.mdp.storage import atomic_file
 from banach.solvers import coarsest_bisimulation, solve, stability
 
 from . import machine
+from .apart import measured
 from .quotient_models import MODELS
-from .row import write_json
+from .storage import write_json
 
 _HERE = Path(__file__).parent
 _TIMEOUT = 900.0
@@ -80,20 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _apart(kind: str, size: int, repeat: int) -> dict[str, Any]:
     """The row, measured in a process of its own."""
-    print(f"{kind} {size} ...", end=" ", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "row.json"
-        words = [sys.executable, "-m", "benchmarks.quotients", "--repeat", str(repeat), "--row", kind, str(size), str(out)]
-        try:
-            said = subprocess.run(words, cwd=_HERE.parent, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-            trouble = None if said.returncode == 0 else f"exit code {said.returncode}: {(said.stderr.splitlines() or [''])[-1]}"
-        except subprocess.TimeoutExpired:
-            trouble = f"stopped after {_TIMEOUT:.0f} s"
-        found = json.loads(out.read_text()) if out.exists() else {"kind": kind, "size": size}
-    if trouble:
-        found["failure"] = trouble
-    print(trouble or "done", file=sys.stderr, flush=True)
-    return found
+    return {"kind": kind, "size": size} | measured("quotients", [kind, str(size)], repeat, _TIMEOUT)
 
 
 def _measure(kind: str, size: int, repeat: int, out: Path) -> None:

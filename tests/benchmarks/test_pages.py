@@ -16,7 +16,12 @@ def _the_root_is_importable(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("module", "results", "kept"), [("learning", "learning_smollm2", "LEARNING"), ("tours", "tours", "TOURS")]
+    ("module", "results", "kept"),
+    [
+        ("learning", "learning_smollm2", "LEARNING"),
+        ("tours", "tours", "TOURS"),
+        ("distributional", "distributional", "DISTRIBUTIONAL"),
+    ],
 )
 def test_a_kept_page_is_made_of_the_kept_numbers(module, results, kept):
     made = __import__(f"benchmarks.{module}", fromlist=["page"]).page(json.loads((RESULTS / f"{results}.json").read_text()))
