@@ -87,7 +87,11 @@ class Lattice:
 
 def natural_step(model: OutcomeMDP) -> float:
     """The largest power of two of which all rewards and terminal values are multiples; infinite where all are zero."""
-    numbers = np.concatenate([*model.earned, model.problem.terminal_value])
+    return common_step(np.concatenate([*model.earned, model.problem.terminal_value]))
+
+
+def common_step(numbers: np.ndarray) -> float:
+    """The largest power of two of which all numbers (k,) are multiples; infinite where all are zero."""
     ratios = [x.as_integer_ratio() for x in np.unique(np.abs(numbers[numbers != 0])).tolist()]
     return min((float(top & -top) / bottom for top, bottom in ratios), default=math.inf)
 

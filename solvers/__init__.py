@@ -68,6 +68,8 @@ from .stock_lattice import CVaRBracket, StockBracket, StockCertificate, cvar_bra
 from .symmetry import Symmetry, check_symmetry, orbits
 from .token_optimum import RegularisedOptimum, regularised_optimum
 from .topological import Topological
+from .total_laws import TotalLaws, total_reward_laws
+from .total_laws_check import check_total_laws
 from .tours import nearest_neighbour_tour, short_tour, shortest_tour, tour_length
 from .transport import Entropic, NetworkSimplex, Transport, kantorovich
 from .value_iteration import GaussSeidel, ValueIteration
@@ -130,6 +132,7 @@ __all__ = [
     "StockPlan",
     "Symmetry",
     "Topological",
+    "TotalLaws",
     "Trace",
     "Transport",
     "ValueIteration",
@@ -147,6 +150,7 @@ __all__ = [
     "check_static",
     "check_stock",
     "check_symmetry",
+    "check_total_laws",
     "classes_from_data",
     "cluster",
     "coarsest_bisimulation",
@@ -193,5 +197,6 @@ __all__ = [
     "stability",
     "stock_bracket",
     "suboptimality_bound",
+    "total_reward_laws",
     "tour_length",
 ]

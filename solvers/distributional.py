@@ -36,7 +36,7 @@ _FAR = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class LawCertificate:
-    """Distribution functions on a lattice that prove themselves; see `banach.solvers.distributional_check`.
+    """Distribution functions on a lattice that prove themselves; see `banach.solvers.distributional_check`, `total_laws_check`.
 
     lattice: the m points. lower, upper: float64 (n, m), of a law below and one above the return's from each state; or
     (H + 1, n, m), a row a stage, first to last. policy: int32 (n,) or (H, n), -1 in terminal states. fingerprint: of the model.
@@ -127,7 +127,7 @@ def return_laws(problem: MDP | OutcomeMDP, policy: np.ndarray, atoms: int = 1000
     Raises ModelError for a problem without returns or too few atoms, SolveError for a policy that is none.
     """
     model = as_outcomes(problem)
-    actions = policy_actions(model, policy)
+    actions = policy_actions(model.problem, policy, model.horizon)
     low, high = model.returns_within()
     step = natural_step(model)
     exact = model.discount == 1 and math.isfinite(step) and (high - low) / step + 2 <= atoms
@@ -175,21 +175,21 @@ def _sweeps_enough(discount: float, span: float, spacing: float) -> int:
     return 1 if span <= left else math.ceil(math.log(left / span) / math.log(discount)) + 1
 
 
-def policy_actions(model: OutcomeMDP, policy: np.ndarray) -> np.ndarray:
+def policy_actions(problem: MDP, policy: np.ndarray, horizon: int | None = None) -> np.ndarray:
     """The policy as int32, (n,), or (H, n) where there is a horizon; -1 in terminal states.
 
     Raises SolveError where it is none.
     """
     given = np.asarray(policy)
-    shape = (model.n_states,) if model.horizon is None else (model.horizon, model.n_states)
-    if given.dtype.kind not in "iu" or given.shape not in {shape, (model.n_states,)}:
+    shape = (problem.n_states,) if horizon is None else (horizon, problem.n_states)
+    if given.dtype.kind not in "iu" or given.shape not in {shape, (problem.n_states,)}:
         raise SolveError(f"the policy has shape {given.shape}, {given.dtype}; give an action of each state, integers {shape}")
     actions = np.array(np.broadcast_to(given, shape), dtype=np.int32)
-    actions[..., model.problem.terminal] = -1
-    count = np.diff(model.problem.state_ptr)
-    wrong = ~model.problem.terminal & ((actions < 0) | (actions >= count))
+    actions[..., problem.terminal] = -1
+    count = np.diff(problem.state_ptr)
+    wrong = ~problem.terminal & ((actions < 0) | (actions >= count))
     for place in np.argwhere(wrong)[:1]:
         state = int(place[-1])
         chosen, there = actions[tuple(place)], count[state]
-        raise SolveError(f"state {model.problem.state_of(state)}: the policy's action {chosen} is not one of its {there}")
+        raise SolveError(f"state {problem.state_of(state)}: the policy's action {chosen} is not one of its {there}")
     return actions

@@ -88,12 +88,41 @@ def require_lattice(lattice: Lattice) -> None:
         raise CertificateRejected(f"the lattice begins {lattice.first} spacings from zero; its points are no floats")
 
 
-class _Ledger:
-    """Counts what has been decided, and says where a proof fails."""
+class Decisions:
+    """Inequalities between laws on a lattice. Counts what has been decided, and says where a proof fails."""
+
+    def __init__(self, lattice: Lattice) -> None:
+        self.lattice = lattice
+        self.rows = self.exact = 0
+
+    def decide(self, weights: np.ndarray, terms: np.ndarray, claim: np.ndarray, up: bool, where: str) -> None:
+        """claim sum w >= sum w terms at the lattice's first k points, or <= where up; weights (e,), terms (e, k), claim (k,).
+
+        Raises CertificateRejected where it fails.
+        """
+        used = weights > 0
+        weights, terms = weights[used], terms[used]
+        gap = weights @ (claim - terms)
+        margin = 1.01 * (len(weights) + 8) * _UNIT * (weights @ (claim + terms)) + 2.0**-1000
+        sign = np.where(np.abs(gap) > margin, np.sign(gap), 2.0)
+        sign[(terms == claim).all(axis=0)] = 0
+        for at in np.flatnonzero(sign == 2).tolist():
+            c, w = float(claim[at]), weights.tolist()
+            sign[at] = sign_of_sum([(p, c) for p in w] + [(p, -float(t)) for p, t in zip(w, terms[:, at], strict=True)])
+            self.exact += 1
+        self.rows += len(claim)
+        for at in np.flatnonzero(sign > 0 if up else sign < 0)[:1]:
+            point = (self.lattice.first + int(at)) * self.lattice.spacing
+            side = "T upper <= upper" if up else "lower <= T lower"
+            raise CertificateRejected(f"{where}: {side} in stochastic order does not hold at {point}")
+
+
+class _Ledger(Decisions):
+    """The proofs of a model's laws."""
 
     def __init__(self, model: OutcomeMDP, lattice: Lattice) -> None:
-        self.model, self.lattice = model, lattice
-        self.rows = self.exact = 0
+        super().__init__(lattice)
+        self.model = model
         self._places: dict[tuple[Fraction, bool], np.ndarray] = {}
 
     def places(self, reward: Fraction, up: bool) -> np.ndarray:
@@ -126,25 +155,7 @@ class _Ledger:
                 zip(self.model.transition_reward[row].tolist(), problem.successor[row].tolist(), strict=True)
             ):
                 terms[k] = np.concatenate(([0.0], there[j]))[self.places(certain + Fraction(gain), up) + 1]
-            self._decide(weights, terms, here[state][:-1], up, f"state {problem.state_of(state)}{where}")
-
-    def _decide(self, weights: np.ndarray, terms: np.ndarray, claim: np.ndarray, up: bool, where: str) -> None:
-        """The sign of claim sum w - sum w terms for every point but the last, (m - 1,)."""
-        used = weights > 0
-        weights, terms = weights[used], terms[used]
-        gap = weights @ (claim - terms)
-        margin = 1.01 * (len(weights) + 8) * _UNIT * (weights @ (claim + terms)) + 2.0**-1000
-        sign = np.where(np.abs(gap) > margin, np.sign(gap), 2.0)
-        sign[(terms == claim).all(axis=0)] = 0
-        for at in np.flatnonzero(sign == 2).tolist():
-            c, w = float(claim[at]), weights.tolist()
-            sign[at] = sign_of_sum([(p, c) for p in w] + [(p, -float(t)) for p, t in zip(w, terms[:, at], strict=True)])
-            self.exact += 1
-        self.rows += len(claim)
-        for at in np.flatnonzero(sign > 0 if up else sign < 0)[:1]:
-            point = (self.lattice.first + int(at)) * self.lattice.spacing
-            side = "T upper <= upper" if up else "lower <= T lower"
-            raise CertificateRejected(f"{where}: {side} in stochastic order does not hold at {point}")
+            self.decide(weights, terms, here[state][:-1], up, f"state {problem.state_of(state)}{where}")
 
     def worth(self, here: np.ndarray, states: np.ndarray, up: bool) -> None:
         """The law of the terminal value lies on its side of here, (n, m), in the given states, bool (n,)."""

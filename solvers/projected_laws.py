@@ -176,7 +176,7 @@ def projected_evaluation(
     chosen = Categorical() if projection is None else projection
     if not isinstance(chosen, Categorical | Quantiles):
         raise SolveError(f"the projection is {chosen!r}; give Categorical(points) or Quantiles(atoms)")
-    rows, ends = policy_rows(model, policy_actions(model, policy)), _ends(model)
+    rows, ends = policy_rows(model, policy_actions(model.problem, policy)), _ends(model)
     enough = (1 - chosen.factor(model.discount)) * tol
     table = chosen.begin(model, ends)
     out, change = table.copy(), math.inf
