@@ -10,7 +10,7 @@ from .dapo_direct import dapo_direct
 from .eapo import eapo
 from .inpo import inpo
 from .lite_ppo import lite_ppo
-from .loop import loop
+from .loop import collected, loop
 from .nft import nft
 from .risk_po import risk_po, risk_po_released
 from .rpo import spurious_tail
@@ -27,6 +27,7 @@ __all__ = [
     "aspo",
     "bupo",
     "capo",
+    "collected",
     "copg",
     "dapo_direct",
     "eapo",

@@ -8,17 +8,25 @@ An environment's factors cancel in every ratio. On the policy the trajectory's g
 length, which changes its direction and makes baselines cost a bias. Groups whose answers are equal in reward are left out, for
 the smallest advantage of 0 and 1 among six is 0.2 and the threshold 0.01.
 
+A collection stops at the first moment at which every task has 4 rollouts and nine in ten have ended; `collected` says which
+those are. What is kept then is a selection by duration: it leaves the success rate alone where durations do not depend on the
+reward, and the gradient only where they do not depend on the answer at all.
+
 K. Chen et al. 2025, arXiv 2502.01600.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
 
 from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
 from ..catalogue import Objective, objective, register
-from ..errors import SpecError
+from ..errors import BatchError, SpecError
 from ..mask import AdvantageFilter
 from ..objective import ObjectiveSpec
 from ..ratio import Ratio
@@ -68,6 +76,29 @@ register(
         variants={"turns": {"level": "turn"}, "trajectories": {"level": "trajectory"}, "every advantage": {"threshold": 0.0}},
     )
 )
+
+
+def collected(duration_B: Tensor, group_B: Tensor, least: int = 4, share: float = 0.9) -> Tensor:
+    """Which rollouts have ended, (B,) bool, when every group has `least` that have, and `share` of all of them have.
+
+    duration_B: (B,), from one common start, of any unit. group_B: (B,). `batch.select(collected(...))` goes on with them.
+    Raises SpecError for settings out of range, BatchError where a group has fewer rollouts or a duration is no positive number.
+    """
+    if least < 1 or not 0 < share <= 1:
+        raise SpecError(f"least={least}, share={share}; give 1 or more rollouts, and a share in (0, 1]")
+    wrong = ~((duration_B > 0) & (duration_B < float("inf")))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise BatchError(f"the duration of rollout {row} is {float(duration_B[row]):g}; give positive numbers")
+    last = duration_B.sort().values[math.ceil(share * len(duration_B) - 1e-9) - 1]
+    for name in group_B.unique():
+        ends = duration_B[group_B == name].sort().values
+        if len(ends) < least:
+            raise BatchError(
+                f"group {int(name)} has {len(ends)} rollouts and never {least} that ended; start more, or ask for fewer"
+            )
+        last = torch.maximum(last, ends[least - 1])
+    return duration_B <= last
 
 
 def experiment(seeds: int = 5, tokens: int = 12_000) -> Comparison:
@@ -143,7 +174,7 @@ LOOP = add(
         "the number of "
         "tokens or turns, baseline frozen",
         objective="loop",
-        parts=("loop", "Aggregation('sequence-mean-turn-mean')"),
+        parts=("loop", "Aggregation('sequence-mean-turn-mean')", "collected"),
         reductions=(
             Reduction(
                 "trajectories, on the policy", "rloo", loop("trajectory", threshold=0.0), objective("rloo"), ("on the policy",)
@@ -176,7 +207,10 @@ LOOP = add(
             "Leaving environment tokens unmasked gives parameters that only model the environment a gradient, wherever "
             "rewards and "
             "observations are correlated.",
-            "Stopping the collection early is unbiased only if durations do not depend on the reward.",
+            "Stopping the collection early is unbiased only if durations do not depend on the reward: three rollouts, stopped "
+            "at two, success 2/3 and slow, and the rate is read as 0.593. For the gradient that is not enough: of three "
+            "answers, rewards 1, 1, 0, the first slow, the second fast, the third either, the rate is right, and the fast "
+            "right answer is pushed up by 0.139, the slow one by 0.083, where both deserve 0.111.",
         ),
         published=(
             "AppWorld test-normal TGC: token 71.3, turn 64.1, bandit 53.3; GRPO 58.0, RLOO 57.2, PPO 50.8, RFT 47.9, o1 61.9",

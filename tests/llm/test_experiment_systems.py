@@ -19,6 +19,38 @@ def riskpo(found):
     assert found.mean("RiskPO, paper, B = 5", "reward")[0] < found.mean("GRPO", "reward")[0] - 0.05
 
 
+def lite_ppo(found):
+    """A null on reward: Lite PPO and GRPO end together; without a baseline entropy vanishes."""
+    for start in ("base", "tuned"):
+        gap, half = found.difference("Lite PPO: group mean, batch deviation, tokens", f"reward, {start}")
+        assert abs(gap) < half + 0.02
+        for deviation in ("batch deviation", "no deviation"):
+            assert found.mean(f"no baseline, {deviation}, sequences", f"entropy, {start}")[0] < 0.03
+
+
+def loop(found):
+    """The levels stay together off the policy, not in the published order; rejection fine-tuning is behind, and asks most."""
+    levels = [found.mean(f"LOOP, {level}", "reward, 8 minibatches")[0] for level in ("token", "turn", "trajectory")]
+    assert max(levels) - min(levels) < 0.04
+    for where in ("on the policy", "8 minibatches"):
+        gap, half = found.difference("RFT", f"reward, {where}")
+        assert gap + half < 0
+        asks = {method: found.mean(method, f"asks first, {where}")[0] for method in found.numbers}
+        assert asks.pop("RFT") > 3 * max(asks.values())
+    gap, half = found.difference("LOOP, token, std", "reward, 8 minibatches")
+    assert abs(gap) < half + 0.02
+
+
+def capo(found):
+    """Nobody collapses at the usual rate; masking does not keep fewer runs from it than GRPO, beyond the interval."""
+    for method in found.numbers:
+        assert found.mean(method, "collapsed, 1x")[0] == 0
+    for where in ("20x", "20x, small"):
+        gap, half = found.difference("CAPO", f"collapsed, {where}")
+        assert gap + half >= 0
+    assert 0 < found.mean("CAPO", "rejected, 1x")[0] < 0.2
+
+
 def nft(found):
     gap, half = found.difference("NFT", "reward, 16 minibatches")
     assert abs(gap) <= half + 0.02
@@ -127,6 +159,9 @@ def over_optimisation(found):
 
 
 CLAIMS = {
+    "capo": capo,
+    "lite-ppo": lite_ppo,
+    "loop": loop,
     "riskpo": riskpo,
     "nft": nft,
     "dapo-direct": dapo_direct,
@@ -149,4 +184,4 @@ def test_an_experiment_shows_what_its_entry_says(name):
     found, committed = entry.experiment(), entry.results()
     assert json.loads(json.dumps(found.document()))["numbers"].keys() == dict(committed.numbers).keys()
     for run in (found, committed):
-        CLAIMS.get(name, lambda _: None)(run)
+        CLAIMS[name](run)

@@ -13,7 +13,7 @@ from banach.llm.mask import AdvantageFilter
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
 from banach.llm.surrogate import ClippedRatio
-from banach.llm.systems.loop import LOOP, loop, loop_with_std
+from banach.llm.systems.loop import LOOP, collected, loop, loop_with_std
 from banach.llm.testbeds.policies import TablePolicy
 from banach.llm.testbeds.training import Recipe, TableCritic, train
 from banach.mdp import token_policy
@@ -23,7 +23,7 @@ from banach.mdp.token import TokenProblem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .exact_gradient import expected_gradient, gradient_of, log_probability, rows
+from .exact_gradient import expected_gradient, gradient_of, log_probability, rows, tuples
 from .objective_batches import random_batch, rebuilt
 
 few = settings(max_examples=8, deadline=None)
@@ -76,6 +76,15 @@ def test_modelling_the_environment_gets_a_gradient_from_rewards_that_follow_it_u
     centred = torch.tensor(problem.reward - chance @ problem.reward)
     [biased] = torch.autograd.grad((torch.tensor(chance) * centred * said).sum(), theta)
     assert biased.abs().max() > 0.1
+    pairs, weights = zip(*tuples(problem, logits, 2), strict=True)
+    batch = rows(problem, np.concatenate(pairs), np.repeat(np.arange(len(pairs)), 2), torch.tensor(logits), logits)
+    said = theta.log_softmax(0)[torch.tensor(problem.token[np.concatenate(pairs), 1]).long()]
+    logp_BT = torch.stack([batch.logp_BT[:, 0], said, batch.logp_BT[:, 2]], 1)
+    unmasked = dataclasses.replace(batch, logp_BT=logp_BT, logp_old_BT=logp_BT.detach(), mask_BT=torch.ones_like(batch.mask_BT))
+    weight_B = evaluate(loop("trajectory", threshold=0.0), unmasked).weight_BT[:, 1] * len(pairs)
+    [by_library] = torch.autograd.grad((torch.tensor(weights).repeat_interleave(2) * weight_B * said).sum(), theta)
+    assert torch.allclose(by_library, biased, atol=1e-12)
+    assert (evaluate(loop("trajectory", threshold=0.0), batch).weight_BT[:, 1] == 0).all()
     exact = token_policy.expected_reward_gradient(problem, logits)
     found = expected_gradient(loop("trajectory", threshold=0.0), problem, logits, size=2)
     assert np.allclose(found, exact, atol=1e-12)
@@ -161,13 +170,26 @@ def test_one_token_outside_the_clip_costs_a_trajectory_all_its_tokens_a_turn_its
     assert lost == {"token": 1, "turn": 2, "trajectory": 4}
 
 
+@pytest.mark.parametrize("level", ["token", "turn", "trajectory"])
 @given(threshold=st.sampled_from([0.01, 0.3, 0.6]), seed=seeds)
 @few
-def test_the_filter_moves_the_gradient_by_at_most_its_threshold_times_the_mean_score(threshold, seed):
+def test_the_filter_takes_the_small_advantages_out_of_the_gradient_and_nothing_else(level, threshold, seed):
+    """On the policy, B sequences: a token of |A| < threshold loses A/B, over its sequence's n tokens or turns, so at most
+    threshold/(n B); the others keep their weight to the bit.
+    """
     batch = rebuilt(random_batch(seed, size=4), reward_B=torch.tensor(np.random.default_rng(seed).random(8)))
     batch = rebuilt(batch, logp_BT=batch.logp_old_BT)
-    every, some = (evaluate(loop("trajectory", threshold=t), batch).weight_BT for t in (0.0, threshold))
-    assert ((every - some).abs() <= threshold / 8 + 1e-12).all()
+    every, some = (evaluate(loop(level, threshold=t), batch).weight_BT for t in (0.0, threshold))
+    reward, group = batch.reward_B, batch.group_B
+    A = torch.stack([r - (reward[group == g].sum() - r) / 3 for r, g in zip(reward, group, strict=True)])
+    units = [
+        {"token": len(turn[kept]), "turn": len(set(turn[kept].tolist())), "trajectory": 1}[level]
+        for turn, kept in zip(batch.turn_BT, batch.mask_BT, strict=True)
+    ]
+    lost = torch.where(A.abs() < threshold, A, 0.0) / torch.tensor(units) / 8
+    assert torch.allclose(every - some, torch.where(batch.mask_BT, lost[:, None], 0.0), atol=1e-15)
+    assert (lost.abs() <= threshold / torch.tensor(units) / 8).all()
+    assert torch.equal(some[A.abs() >= threshold], every[A.abs() >= threshold])
 
 
 def test_at_six_binary_answers_a_hundredth_removes_the_equal_groups_and_nothing_else():
@@ -183,15 +205,66 @@ def test_at_six_binary_answers_a_hundredth_removes_the_equal_groups_and_nothing_
     assert least == pytest.approx(0.2)
 
 
-def test_stopping_a_collection_early_is_unbiased_only_if_durations_know_nothing_of_rewards():
-    """Two answers, success 1/2, the collection stops after the first that ends; success takes longer, or no longer."""
-    for slow, expected in ((True, 0.25), (False, 0.5)):
-        total = 0.0
-        for rewards in itertools.product([0, 1], repeat=2):
-            duration = [2 if (r and slow) else 1 for r in rewards]
-            first = [r for r, d in zip(rewards, duration, strict=True) if d == min(duration)]
-            total += 0.25 * np.mean(first)
-        assert total == pytest.approx(expected)
+@given(seed=seeds, least=st.integers(1, 4), share=st.sampled_from([0.1, 0.5, 0.9, 1.0]))
+@settings(max_examples=50, deadline=None)
+def test_a_collection_stops_at_the_first_moment_at_which_every_task_and_enough_of_all_have_ended(seed, least, share):
+    rng = np.random.default_rng(seed)
+    task = rng.permutation(np.repeat([3, 8, 5], rng.integers(4, 7, 3)))
+    duration = rng.integers(1, 8, len(task)).astype(float)
+    clock = 0.0
+    while True:
+        clock += 1
+        ended = duration <= clock
+        if min(ended[task == name].sum() for name in (3, 5, 8)) >= least and ended.sum() >= share * len(task):
+            break
+    found = collected(torch.tensor(duration), torch.tensor(task), least, share)
+    assert found.tolist() == ended.tolist()
+
+
+BOTH = {0: {1: 0.5, 2: 0.5}, 1: {1: 0.5, 2: 0.5}, 2: {1: 0.5, 2: 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("durations", "rate", "gradient"),
+    [
+        (BOTH, 2 / 3, (1 / 9, 1 / 9, -2 / 9)),  # of nothing: unbiased
+        ({0: {2: 1.0}, 1: {2: 1.0}, 2: {1: 1.0}}, 16 / 27, (2 / 27, 2 / 27, -4 / 27)),  # of the reward
+        ({0: {2: 1.0}, 1: {1: 1.0}, 2: {1: 0.5, 2: 0.5}}, 2 / 3, (1 / 12, 5 / 36, -2 / 9)),  # of the answer alone
+    ],
+)
+def test_stopping_early_is_unbiased_only_if_durations_know_nothing_of_rewards_and_of_answers(durations, rate, gradient):
+    """Three answers, rewards 1, 1, 0, a uniform policy; three rollouts, stopped once two have ended; by enumeration."""
+    problem = TokenProblem.bandit(np.array([[1.0, 1.0, 0.0]]))
+    logits = np.zeros((1, 3))
+    assert token_policy.expected_reward_gradient(problem, logits) == pytest.approx(np.array([[1 / 9, 1 / 9, -2 / 9]]))
+    outcomes = [(y, d, p / 3) for y, law in durations.items() for d, p in law.items()]
+    success, found = 0.0, np.zeros(3)
+    for group in itertools.product(outcomes, repeat=3):
+        answers, ends, chances = zip(*group, strict=True)
+        batch = rows(problem, answers, [0] * 3, torch.tensor(logits), logits)
+        batch = batch.select(collected(torch.tensor(ends).double(), batch.group_B, 2, 0.5))
+        success += np.prod(chances) * float(batch.reward_B.mean())
+        weight = evaluate(loop("trajectory", threshold=0.0), batch).weight_BT[:, 0]
+        kept = [y for y, d in zip(answers, ends, strict=True) if d <= sorted(ends)[1]]
+        for y, w in zip(kept, weight.tolist(), strict=True):
+            found += np.prod(chances) * w * (np.eye(3)[y] - 1 / 3)
+    assert success == pytest.approx(rate)
+    assert found == pytest.approx(gradient)
+
+
+@pytest.mark.parametrize(
+    ("durations", "settings_of", "error", "word"),
+    [
+        ([1.0, 2.0, 3.0], {"least": 2}, BatchError, "group 1 has 1 rollouts and never 2"),
+        ([1.0, float("nan"), 3.0], {"least": 1}, BatchError, "duration of rollout 1 is nan"),
+        ([1.0, 2.0, 0.0], {"least": 1}, BatchError, "duration of rollout 2 is 0"),
+        ([1.0, 2.0, 3.0], {"least": 0}, SpecError, "least=0"),
+        ([1.0, 2.0, 3.0], {"share": 0.0}, SpecError, "share=0"),
+    ],
+)
+def test_collections_that_never_stop_are_refused(durations, settings_of, error, word):
+    with pytest.raises(error, match=word):
+        collected(torch.tensor(durations), torch.tensor([0, 0, 1]) if "least" in settings_of else torch.zeros(3), **settings_of)
 
 
 def test_one_answer_a_prompt_and_unknown_levels_are_refused():
