@@ -89,6 +89,13 @@ def drawn_token_problems() -> SearchStrategy[TokenProblem]:
     return token_strategies.token_problems(max_tokens=3, max_horizon=2, max_prompts=2)
 
 
+def drawn_verifiable_problems() -> SearchStrategy[TokenProblem]:
+    """The same with rewards 0 and 1, for statements that are measured in floats."""
+    from ..mdp import token_strategies
+
+    return token_strategies.token_problems(max_tokens=3, max_horizon=2, max_prompts=2, binary=True)
+
+
 def drawn_long_problems() -> SearchStrategy[TokenProblem]:
     """Token problems of at most two tokens and sequences of three, all tokens the policy's."""
     from ..mdp import token_strategies

@@ -19,6 +19,7 @@ from flint import fmpq
 
 from ..mdp.token import TokenProblem
 from .bound import Bound, Measurement
+from .drawing import drawn_token_problems
 from .token_evidence import Table, TokenEvidence, tokens
 from .token_specimens import token_problems
 
@@ -96,7 +97,7 @@ def of_tokens(
     name: str, quantity: str, statement: Any, symbols: dict[Any, str], measure: Any, source: str, **rest: Any
 ) -> Bound:
     """A statement about policies on token problems; the rest as in `Bound`, with this shelf's own where it is left out."""
-    own = {"assumes": POLICY, "family": "rlvr", "problems": token_problems}
+    own = {"assumes": POLICY, "family": "rlvr", "problems": token_problems, "drawn": drawn_token_problems}
     return Bound(
         name=name, quantity=quantity, statement=statement, symbols=symbols, measure=measure, source=source,
         about=TokenProblem, **(own | rest),

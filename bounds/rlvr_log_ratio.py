@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import sympy
+from scipy.special import rel_entr
 
 from ..solvers.direct_advantage import exploratory_optimum
 from .bound import Measurement
+from .drawing import drawn_verifiable_problems
 from .number import approximate
 from .rlvr_group import of_tokens
 from .token_evidence import tokens
@@ -41,15 +43,20 @@ def _optima(evidence: Any) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndar
 
 def _improves(evidence: Any) -> Iterator[Measurement]:
     for parameters, q, A, temperature, nu, pi, multiplier in _optima(evidence):
-        found = float(pi @ (A - temperature * np.log(pi / q)))
+        found = _improvement(q, A, temperature, pi)
         yield Measurement(_clean(found), {b: temperature, l: multiplier, s: float((pi**2 / nu).sum())}, parameters)
 
 
 def _tilted(evidence: Any) -> Iterator[Measurement]:
     for parameters, q, A, temperature, _, pi, _ in _optima(evidence):
-        found = float(pi @ (A - temperature * np.log(pi / q)))
+        found = _improvement(q, A, temperature, pi)
         total = float((q * np.exp(A / temperature)).sum())
         yield Measurement(_clean(found), {b: temperature, z: max(total, 1.0)}, parameters)
+
+
+def _improvement(q: np.ndarray, A: np.ndarray, temperature: float, pi: np.ndarray) -> float:
+    """I(pi); a probability that rounds to 0 adds nothing."""
+    return float(pi @ A - temperature * rel_entr(pi, q).sum())
 
 
 def _clean(number: float) -> float:
@@ -66,6 +73,7 @@ IMPROVES = of_tokens(
     "of Liu et al. 2024, arXiv 2412.18279, theorem 3.2; the amount is proved here",
     sense="equal to",
     assumes="exact advantages, exploration of every step",
+    drawn=drawn_verifiable_problems,
 )
 
 TILTED_BEST = of_tokens(
@@ -76,6 +84,7 @@ TILTED_BEST = of_tokens(
     _tilted,
     "Donsker and Varadhan 1975; of Liu et al. 2024, arXiv 2412.18279",
     assumes="exact advantages, exploration of every step",
+    drawn=drawn_verifiable_problems,
 )
 
 CATALOGUE = (IMPROVES, TILTED_BEST)

@@ -5,12 +5,18 @@ A' the generalised advantage of the first l tokens with the last value repeated,
     A_t - A'_t = (g lambda)^(l-1-t) (A_{l-1} - (g - 1) V_{l-1}),
 
 for both satisfy X_t = delta_t + g lambda X_{t+1} below l - 1, and at l - 1 they are A_{l-1} and (g - 1) V_{l-1} + r_{l-1};
-the reward of an unfinished answer is not paid before its end.
+the reward of an unfinished answer is not paid before its end. And
+
+    A_{l-1} - (g - 1) V_{l-1} - r_{l-1} = g (G - V_{l-1}),
+
+G a mean of the k-step returns from l on, r_l + ... + g^(k-1) r_{l+k-1} + g^k V_{l+k}, k = 0, 1, ..., of weights
+(1 - lambda) lambda^k, the last one taking the rest: no larger than W, the largest of them in size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import sympy
@@ -22,10 +28,42 @@ from .token_evidence import tokens
 
 g, lam = sympy.symbols("gamma lambda", nonnegative=True)
 n = sympy.Symbol("n", integer=True, nonnegative=True)
-m = sympy.Symbol("m", nonnegative=True)
+m, v, w = sympy.symbols("m V W", nonnegative=True)
 
 
 def _hidden(evidence: Any) -> Iterator[Measurement]:
+    for cut in _cuts(evidence):
+        last = cut.whole[cut.end - 1] - (cut.discount - 1) * cut.values[cut.end - 1] - cut.earned[cut.end - 1]
+        for t, error in enumerate(cut.errors):
+            yield Measurement(error, {g: cut.discount, lam: cut.trace, n: cut.end - 1 - t, m: abs(last)}, cut.where)
+
+
+def _within(evidence: Any) -> Iterator[Measurement]:
+    for cut in _cuts(evidence):
+        paid, returns = fmpq(0), []
+        for k, value in enumerate(cut.values[cut.end :]):
+            returns.append(abs(paid + cut.discount**k * value))
+            paid += cut.discount**k * cut.earned[cut.end + k] if cut.end + k < len(cut.earned) else 0
+        sizes = {v: abs(cut.values[cut.end - 1]), w: max(returns)}
+        for t, error in enumerate(cut.errors):
+            yield Measurement(error, {g: cut.discount, lam: cut.trace, n: cut.end - 1 - t, **sizes}, cut.where)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """An answer's rewards and values, one more than rewards, its advantages, and their errors when it is cut after `end`."""
+
+    earned: tuple[fmpq, ...]
+    values: list[fmpq]
+    discount: fmpq
+    trace: fmpq
+    end: int
+    whole: list[fmpq]
+    errors: list[fmpq]
+    where: dict[str, Any]
+
+
+def _cuts(evidence: Any) -> Iterator[_Cut]:
     problem = tokens(evidence, "the cut")
     for name, policy in problem.policies.items():
         value, _ = problem.values(policy)
@@ -33,12 +71,11 @@ def _hidden(evidence: Any) -> Iterator[Measurement]:
             values = [value[node] for node, _ in answer.steps] + [fmpq(0)]
             for discount, trace in ((fmpq(1), fmpq(1)), (fmpq(9, 10), fmpq(1, 2))):
                 whole = _advantages(answer.earned, values, discount, trace)
-                for cut in range(1, answer.length):
-                    part = _advantages(answer.earned[:cut], [*values[:cut], values[cut - 1]], discount, trace)
-                    last = whole[cut - 1] - (discount - 1) * values[cut - 1] - answer.earned[cut - 1]
-                    for t in range(cut):
-                        where = {g: discount, lam: trace, n: cut - 1 - t, m: abs(last)}
-                        yield Measurement(abs(whole[t] - part[t]), where, {"policy": name, "answer": row, "cut": cut})
+                for end in range(1, answer.length):
+                    part = _advantages(answer.earned[:end], [*values[:end], values[end - 1]], discount, trace)
+                    errors = [abs(whole[t] - part[t]) for t in range(end)]
+                    where = {"policy": name, "answer": row, "cut": end}
+                    yield _Cut(answer.earned, values, discount, trace, end, whole, errors, where)
 
 
 def _advantages(earned: Any, values: list[fmpq], discount: fmpq, trace: fmpq) -> list[fmpq]:
@@ -61,4 +98,14 @@ HIDDEN = of_tokens(
     assumes="any values; here those of the policy",
 )
 
-CATALOGUE = (HIDDEN,)
+WITHIN = of_tokens(
+    "a cut's error is within returns and values",
+    r"|A_t - A'_t|",
+    (g * lam) ** n * g * (w + v),
+    {g: "discount", lam: "trace", n: "tokens to the cut", w: "largest k-step return from the cut", v: "last value before it"},
+    _within,
+    "of Fan et al. 2025, arXiv 2506.15050; proved here",
+    assumes="any values; here those of the policy",
+)
+
+CATALOGUE = (HIDDEN, WITHIN)

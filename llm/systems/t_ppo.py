@@ -359,7 +359,7 @@ T_PPO = add(
         "the cut makes no difference there. Where all answers have eight tokens every window ends at the same places, "
         "and windows of an eighth and a quarter end at 0.495 and 0.851 against 0.952; the value after the cut, with "
         "its token kept, brings a quarter to 0.990.",
-        bounds=("what a cut hides decays geometrically",),
+        bounds=("what a cut hides decays geometrically", "a cut's error is within returns and values"),
         experiment=experiment,
     )
 )

@@ -5,12 +5,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from banach.bounds import FALSEHOODS, BoundError, Measurement, evidence_of, falsify, judge
+from banach.bounds import CATALOGUE, FALSEHOODS, BoundError, Measurement, evidence_of, falsify, judge
 from banach.bounds.draft import Draft
 from banach.bounds.falsehoods import BARE_RESIDUAL, EARLY_POLICY, FEW_IMPROVEMENTS, HALF_GREEDY_LOSS, RESIDUAL_STOP
 from banach.bounds.policies import GREEDY_LOSS
 from banach.bounds.rates import MODIFIED
 from banach.mdp import MDP, ModelError, strategies
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..witness import best_of_all_policies, policies, policy_value, rows, worth
@@ -183,3 +184,10 @@ def test_a_model_that_is_none_is_skipped():
         raise ModelError("no such problem")
 
     assert falsify(dataclasses.replace(GREEDY_LOSS, measure=measure), budget=3).instance is None
+
+
+@pytest.mark.parametrize("bound", [*CATALOGUE, *FALSEHOODS], ids=lambda bound: bound.key)
+@settings(max_examples=1, deadline=None)
+@given(data=st.data())
+def test_a_statement_is_searched_on_models_of_the_kind_it_speaks_of(bound, data):
+    assert isinstance(data.draw(bound.drawn()), bound.about)

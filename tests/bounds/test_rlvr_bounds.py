@@ -1,7 +1,7 @@
 """What is promised of objectives on token problems holds on drawn ones, and is attained where it should be."""
 
 import pytest
-from banach.bounds import BoundError, evidence_of, judge, statements, verify
+from banach.bounds import BoundError, evidence_of, falsify, judge, statements, verify
 from banach.bounds.extremal import loop
 from banach.mdp.token import TokenProblem
 from banach.mdp.token_strategies import token_problems
@@ -26,6 +26,13 @@ def test_a_theorem_holds_on_its_named_problems_and_is_not_idle_there(bound):
     assert report.holds, str(report)
     assert len(report.rows) >= 3
     assert any(row.tightness > (0.2 if bound in CATALOGUE else 0.01) for row in report.rows), str(report)
+
+
+@pytest.mark.parametrize("bound", [*CATALOGUE, *REST], ids=lambda bound: bound.key)
+def test_a_search_measures_models_of_its_kind_and_breaks_no_theorem(bound):
+    found = falsify(bound, budget=20)
+    assert isinstance(found.instance, bound.about)
+    assert not found.broken, str(found)
 
 
 def test_statements_about_tokens_speak_of_token_problems():
