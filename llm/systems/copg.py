@@ -136,8 +136,10 @@ METHODS: Mapping[str, Weigh] = {
 """Losses of logged pairs, by name."""
 
 
-def _trained(logged: _Logged, loss: Weigh, seed: int) -> float:
-    """J_b of the optimum less J_b of the policy that was trained on the logs, by enumeration."""
+def _trained(logged: _Logged, loss: Weigh, seed: int, log: Callable[[float], object] | None = None) -> float:
+    """J_b of the optimum less J_b of the policy that was trained on the logs, by enumeration. log: told the expected reward
+    before each step.
+    """
     from ..testbeds.policies import TablePolicy
     from ..testbeds.rollout import token_table
 
@@ -149,7 +151,10 @@ def _trained(logged: _Logged, loss: Weigh, seed: int) -> float:
     optimiser = torch.optim.Adam(policy.parameters(), lr=logged.rate)
     for _ in range(logged.steps):
         part = rng.integers(0, logged.pairs, logged.batch)
-        found = loss(logged, token_table(problem, policy.log_policy()).sum(1), rows[part], chance[part], rng)
+        logp_S = token_table(problem, policy.log_policy()).sum(1)
+        if log is not None:
+            log(float(logp_S.detach().exp().numpy() @ problem.reward))
+        found = loss(logged, logp_S, rows[part], chance[part], rng)
         optimiser.zero_grad()
         found.backward()
         optimiser.step()
@@ -248,7 +253,10 @@ COPG = add(
         "they stop at .009. On brackets of 1024 answers, 4000 pairs, CoPG ends at .002; PPO's clip at .087, IPO .167, DPO on "
         "ranked pairs at .264, exact importance weights at .358, a value baseline at .785. At the published rate, 1e-3, CoPG "
         "is still at .013 on the bandit after 2000 steps, behind exact (.007) and truncated importance weights (.005); the "
-        "rate here, 5e-3, was raised after that run, so that every method reaches its rest.",
+        "rate here, 5e-3, was raised after that run, so that every method reaches its rest. That low temperatures are unstable "
+        "is not seen: on brackets at temperatures of .003 to 1 the reward ends within .03 of its best, at this rate and at 5 "
+        "and 25 times as much; in a table the loss is flatter, not steeper, the lower the temperature, and what is lost is "
+        "speed: rewards of .64 at .003, .98 at .03, .96 at .1 after as many steps.",
         bounds=(
             "on the policy a contrast is twice the gradient",
             "a contrast off the policy is a variance about the optimum",
