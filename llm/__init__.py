@@ -63,8 +63,10 @@ from .systems import (
     nft,
     risk_po,
     risk_po_released,
+    step_numbers,
     system,
     t_ppo,
+    unique_steps,
     with_likelihood,
 )
 from .windows import FreshTokens, Windows, speed_limit
@@ -173,9 +175,11 @@ __all__ = [
     "risk_po",
     "risk_po_released",
     "speed_limit",
+    "step_numbers",
     "system",
     "t_ppo",
     "top_k_signals",
+    "unique_steps",
     "win_probability",
     "with_likelihood",
     "without_tags",

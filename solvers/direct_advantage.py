@@ -40,7 +40,13 @@ def exploratory_optimum(
         real_array(name, x) for name, x in (("reference", reference), ("advantage", advantage), ("exploration", exploration))
     )
     for name, law in (("reference", q), ("exploration", nu)):
-        if law.shape != A.shape or A.ndim != 1 or (law <= 0).any() or abs(law.sum() - 1) > 1e-9:
+        if law.shape == A.shape and A.ndim == 1 and (law <= 0).any():
+            action = int((law <= 0).argmax())
+            raise ModelError(
+                f"{name}[{action}] is {law[action]:g}: what is not explored may swallow the improvement, and a reference of "
+                "zero has no log-ratio; give every action a positive probability, or leave it out of both"
+            )
+        if law.shape != A.shape or A.ndim != 1 or abs(law.sum() - 1) > 1e-9:
             raise ModelError(
                 f"{name} has shape {law.shape} and sums to {law.sum():g}; give positive probabilities, one an action"
             )

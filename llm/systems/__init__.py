@@ -6,7 +6,7 @@ from .bupo import bupo
 from .capo import capo
 from .copg import copg
 from .daa import LogLinearBandit, with_likelihood
-from .dapo_direct import dapo_direct
+from .dapo_direct import dapo_direct, step_numbers, unique_steps
 from .eapo import eapo
 from .inpo import inpo
 from .lite_ppo import lite_ppo
@@ -38,7 +38,9 @@ __all__ = [
     "risk_po",
     "risk_po_released",
     "spurious_tail",
+    "step_numbers",
     "system",
     "t_ppo",
+    "unique_steps",
     "with_likelihood",
 ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...mdp.errors import ModelError
 from ...mdp.token import TokenProblem
@@ -24,6 +25,7 @@ from ..advantage import GroupAdvantage
 from ..aggregation import Aggregation
 from ..batch import TokenBatch
 from ..catalogue import Objective, objective, register
+from ..errors import BatchError
 from ..log_ratio import GapFilter, LogRatioRegression, Tempered
 from ..objective import ObjectiveSpec
 from ..plan import plan
@@ -57,6 +59,42 @@ register(
         variants={"limited": {"beta": 0.2, "limit": 1.0}, "every state": {"beta": 1.0, "gap": 0.0}},
     )
 )
+
+
+def step_numbers(token_BT: Tensor, mask_BT: Tensor, newline: int) -> Tensor:
+    """The step, from 0, to which each policy token of an answer belongs, (B, T) whole numbers, 0 off the mask: a `turn_BT`.
+
+    token_BT, mask_BT: (B, T). newline: the token that ends a step. Further newlines in a row belong to the step that they end,
+    those before the first word to the first step: no step is empty. Raises BatchError for shapes that differ.
+    """
+    if token_BT.ndim != 2 or token_BT.shape != mask_BT.shape:
+        raise BatchError(f"token_BT is of shape {tuple(token_BT.shape)}, mask_BT of {tuple(mask_BT.shape)}; give both (B, T)")
+    place = torch.arange(1, token_BT.shape[1] + 1, device=token_BT.device)
+    ends, words = mask_BT & (token_BT == newline), mask_BT & (token_BT != newline)
+    before = [torch.where(x, place, 0).cummax(1).values.roll(1, 1) for x in (ends, words)]  # the last of each, 0 for none
+    for last in before:
+        last[:, 0] = 0
+    begins = words & (before[1] > 0) & (before[0] > before[1])
+    return torch.where(mask_BT, begins.cumsum(1), 0)
+
+
+def unique_steps(batch: TokenBatch) -> Tensor:
+    """Which rows, steps of states, to learn from, (B,) bool: each distinct step of a group once, its first row, by its tokens.
+
+    Groups with one distinct step are left out, for nothing is compared there. `batch.select(unique_steps(batch))` explores the
+    distinct steps uniformly; its baseline is their plain mean, no longer the reference's. Raises BatchError without token_BT.
+    """
+    if batch.token_BT is None:
+        raise BatchError("unique_steps reads token_BT, which the batch lacks")
+    first: dict[int, dict[tuple[int, ...], int]] = {}
+    for row, (group, tokens, mask) in enumerate(zip(batch.group_B.tolist(), batch.token_BT, batch.mask_BT, strict=True)):
+        if mask.any():
+            first.setdefault(group, {}).setdefault(tuple(tokens[mask].tolist()), row)
+    kept = torch.zeros(len(batch.group_B), dtype=torch.bool)
+    for rows in first.values():
+        if len(rows) > 1:
+            kept[list(rows.values())] = True
+    return kept
 
 
 def step_batch(
@@ -256,7 +294,7 @@ DAPO_DIRECT = add(
         "reference that "
         "improves every state where each step is explored and the critic keeps their order",
         objective="dapo_direct",
-        parts=("dapo_direct", "LogRatioRegression", "Tempered", "GapFilter"),
+        parts=("dapo_direct", "LogRatioRegression", "Tempered", "GapFilter", "step_numbers", "unique_steps"),
         reductions=(
             Reduction(
                 "at the reference: the score function with centred rewards over the temperature",

@@ -1,18 +1,19 @@
 """Direct Advantage Policy Optimization: lemma, closed form, trees, coverage, wrong critics, and steps of several tokens."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import torch
 from banach.llm.aggregation import Aggregation
 from banach.llm.catalogue import objective
-from banach.llm.errors import SpecError
+from banach.llm.errors import BatchError, SpecError
 from banach.llm.log_ratio import GapFilter, LogRatioRegression, Tempered
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
 from banach.llm.ratio import Ratio
-from banach.llm.systems.dapo_direct import dapo_direct, improve, prefer_pairs, step_batch
+from banach.llm.systems.dapo_direct import dapo_direct, improve, prefer_pairs, step_batch, step_numbers, unique_steps
 from banach.mdp import token_policy
 from banach.mdp.errors import ModelError
 from banach.mdp.instances_testbeds import step_tree
@@ -178,20 +179,58 @@ def test_the_mean_of_m_steps_shrinks_advantages_and_deduplication_biases_them(st
         chance = np.prod(q[list(group)])
         found = _advantages(spec, A[list(group)])
         assert found.sum() == pytest.approx(0, abs=1e-12)
-        distinct = sorted(set(group))
-        alone = dict(zip(distinct, A[distinct] - A[distinct].mean(), strict=True))
+        alone = _advantages(spec, A[list(group)], group)
         for a, x in zip(group, found, strict=True):
             mean[a] += chance * x
             weight[a] += chance
-            unique[a] += chance * alone[a]
+            unique[a] += chance * alone.get(a, 0.0)
     assert mean / weight == pytest.approx((steps - 1) / steps * A, abs=1e-12)
     bias = np.abs(unique / weight - (steps - 1) / steps * A).max()
     assert (bias > 1e-5) == (steps > 2)  # of two steps that are one, both estimators make nothing
 
 
-def _advantages(spec, values):
+def _advantages(spec, values, steps=None):
+    """Of one state's steps of one token, (M,); of the distinct ones, by name, where the steps are given."""
     batch = random_batch(groups=1, size=len(values), horizon=1, edges=False)
-    return plan(spec, rebuilt(batch, reward_B=torch.tensor(values))).advantage_BT[:, 0].numpy()
+    batch = rebuilt(batch, reward_B=torch.tensor(values))
+    if steps is None:
+        return plan(spec, batch).advantage_BT[:, 0].numpy()
+    batch = rebuilt(batch, token_BT=torch.tensor(steps)[:, None].expand_as(batch.mask_BT))
+    batch = batch.select(unique_steps(batch))
+    return dict(zip(batch.token_BT[:, 0].tolist(), plan(spec, batch).advantage_BT[:, 0].tolist(), strict=True))
+
+
+@given(text=st.text("ab\n", min_size=1, max_size=9), hidden=st.sets(st.integers(0, 8)))
+@settings(max_examples=200, deadline=None)
+def test_steps_end_at_their_newlines_and_none_is_empty(text, hidden):
+    """Against a regular expression on what the policy wrote; other tokens, newlines too, stand between and are not read."""
+    mask = torch.tensor([[t not in hidden for t in range(len(text))]])
+    written = "".join(c for t, c in enumerate(text) if t not in hidden)
+    expected = [k for k, step in enumerate(re.findall(r"^\n+$|(?:^\n*)?[ab]+\n*", written)) for _ in step]
+    tokens = torch.tensor([["ab\n".index(c) for c in text]])
+    found = step_numbers(tokens, mask, 2)
+    assert found[mask].tolist() == expected
+    assert (found[~mask] == 0).all()
+
+
+@given(seed=seeds)
+@few
+def test_of_equal_steps_of_a_state_the_first_is_kept_and_states_with_one_step_are_left_out(seed):
+    batch = random_batch(seed, groups=3, size=4, horizon=2)
+    rows = [(g, tuple(x[m].tolist())) for g, x, m in zip(batch.group_B.tolist(), batch.token_BT, batch.mask_BT, strict=True)]
+    expected = [
+        row not in rows[:k] and len({step for group, step in rows if group == row[0]}) > 1 for k, row in enumerate(rows)
+    ]
+    assert unique_steps(batch).tolist() == expected
+    alike = rebuilt(batch, token_BT=torch.zeros_like(batch.token_BT), mask_BT=torch.ones_like(batch.mask_BT))
+    assert not unique_steps(alike).any()
+
+
+def test_steps_without_tokens_or_of_two_shapes_are_refused():
+    with pytest.raises(BatchError, match="reads token_BT"):
+        unique_steps(rebuilt(random_batch(1), token_BT=None))
+    with pytest.raises(BatchError, match=r"token_BT is of shape \(2, 3\), mask_BT of \(2, 4\)"):
+        step_numbers(torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 4, dtype=torch.bool), 0)
 
 
 @given(seed=seeds, factor=st.sampled_from([0.2, 1.0, 1.8, -0.5]))
@@ -307,7 +346,22 @@ def test_groups_whose_values_hardly_differ_are_left_out_and_terminal_steps_are_w
     ("wrong", "error", "word"),
     [
         (lambda: exploratory_optimum(np.ones(2) / 2, np.zeros(2), 0.0, np.ones(2) / 2), ModelError, "temperature is 0"),
-        (lambda: exploratory_optimum(np.array([1.0, 0.0]), np.zeros(2), 1.0, np.ones(2) / 2), ModelError, "reference"),
+        (
+            lambda: exploratory_optimum(np.array([1.0, 0.0]), np.zeros(2), 1.0, np.ones(2) / 2),
+            ModelError,
+            r"reference\[1\] is 0",
+        ),
+        (
+            lambda: exploratory_optimum(np.ones(3) / 3, np.zeros(3), 1.0, np.array([0.5, 0, 0.5])),
+            ModelError,
+            r"exploration\[1\] is 0",
+        ),
+        (
+            lambda: exploratory_optimum(np.ones(2) / 2, np.zeros(2), 1.0, np.array([1.5, -0.5])),
+            ModelError,
+            r"exploration\[1\] is -0",
+        ),
+        (lambda: exploratory_optimum(np.ones(2), np.zeros(2), 1.0, np.ones(2) / 2), ModelError, "reference has .* sums to 2"),
         (lambda: exploratory_optimum(np.ones(2) / 2, np.zeros(2), 1.0, np.ones(3) / 3), ModelError, "exploration"),
         (lambda: exploratory_optimum(np.ones(2) / 2, -np.ones(2), 1.0, np.ones(2) / 2), ModelError, "subtract their mean"),
         (lambda: dapo_direct(beta=0.0), SpecError, "temperature=0"),
