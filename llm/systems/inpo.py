@@ -41,10 +41,25 @@ def tournament(seed: int, temperature: float, n: int = 8) -> PreferenceGame:
     return PreferenceGame(oracle, rng.dirichlet(np.full(n, 5.0)), temperature)
 
 
-def ring(seed: int, temperature: float) -> PreferenceGame:
-    """Rock, paper, scissors at 0.9, and a reference that favours some."""
-    reference = np.random.default_rng(seed).dirichlet(np.full(3, 5.0))
-    return PreferenceGame(PreferenceOracle.cyclic(3, 0.9), reference, temperature)
+def ring(seed: int, temperature: float, n: int = 3) -> PreferenceGame:
+    """Rock, paper, scissors at 0.9, with lizard and Spock for n = 5, and a reference that favours some."""
+    reference = np.random.default_rng(seed).dirichlet(np.full(n, 5.0))
+    return PreferenceGame(PreferenceOracle.cyclic(n, 0.9), reference, temperature)
+
+
+def spock(seed: int, temperature: float) -> PreferenceGame:
+    """Rock, paper, scissors, lizard and Spock."""
+    return ring(seed, temperature, 5)
+
+
+def annotators(seed: int, temperature: float, n: int = 6) -> PreferenceGame:
+    """A third each of three annotators by Bradley and Terry, who rank n responses in the same cyclic order from different
+    beginnings (Condorcet), with noise; a multiple of three responses.
+    """
+    rng = np.random.default_rng(seed)
+    order, scale = rng.permutation(n), np.linspace(-3.0, 3.0, n)
+    rewards = [np.roll(scale, k * n // 3)[order] + 0.3 * rng.normal(size=n) for k in range(3)]
+    return PreferenceGame(PreferenceOracle.population(np.array(rewards)), rng.dirichlet(np.full(n, 5.0)), temperature)
 
 
 def rewarded(seed: int, temperature: float, n: int = 8) -> PreferenceGame:
@@ -107,7 +122,7 @@ def measured(train: Train, steps: int, temperature: float, texts: bool) -> Calla
     """One run of `compare`: common logarithms of the duality gaps of last and average policy, at least -12, and by how much the
     last one is beaten. texts: whether texts are among the games, with a tenth of the steps.
     """
-    families = {"tournament": tournament, "ring": ring, "reward": rewarded}
+    families = {"tournament": tournament, "ring": ring, "Spock": spock, "annotators": annotators, "reward": rewarded}
 
     def order(game: PreferenceGame, policy: np.ndarray) -> float:
         return float(np.log10(max(1e-12, duality_gap(game, policy))))
@@ -152,6 +167,8 @@ def experiment(seeds: int = 10, steps: int = 300, temperature: float = 0.1) -> C
             "steps on texts": steps // 10,
             "tournament": "8 responses, win probabilities uniform in [.05, .95]",
             "ring": "rock, paper, scissors at 0.9",
+            "Spock": "with lizard and Spock, at 0.9",
+            "annotators": "6 responses, three annotators whose rankings are turned, Bradley-Terry",
             "reward": "8 responses, Bradley-Terry, normal rewards",
             "texts": "64 texts of 3 tokens, majority of three judges",
         },

@@ -1,24 +1,28 @@
 """INPO: its loss and its step, labels in place of win rates, the game's certificate, what its claims are worth."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from banach.llm.pair_batch import PairBatch, Sequences
 from banach.llm.preference_catalogue import preference
 from banach.llm.preference_kernel import evaluate_preference
-from banach.llm.systems.inpo import inpo, judged_texts, ring, tournament
+from banach.llm.systems.inpo import annotators, inpo, judged_texts, ring, spock, tournament
 from banach.mdp import preference_strategies as drawn
 from banach.mdp.preference import PreferenceGame, PreferenceOracle
 from banach.solvers.errors import SolveError
 from banach.solvers.gibbs import divergence, gibbs
 from banach.solvers.nash import exploitability, nash
 from banach.solvers.preference_iterations import INPO, SPPOIteration, anchor, iterate
-from banach.solvers.preference_losses import IPO
+from banach.solvers.preference_losses import IPO, RLHF
 from banach.solvers.preference_optimum import population_optimum
 from banach.solvers.regularised_nash import duality_gap, regularised_nash
 from banach.solvers.sampled_self_play import SampledINPO, labels, least_squares_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from .preference_population import as_logits, every_pair
 
@@ -86,6 +90,151 @@ def test_a_step_rests_at_the_nash_policy_and_nowhere_else(game, data):
     assert method.step(game, optimum, 0) == pytest.approx(optimum, abs=1e-9)
     apart, moved = np.abs(policy - optimum).max(), np.abs(method.step(game, policy, 0) - policy).max()
     assert (moved > 1e-4 * apart) or apart < 1e-6
+
+
+def loss_vector(game, policy):
+    """g = -P p + t log(p / q), (n,)."""
+    return game.temperature * np.log(policy / game.reference) - game.oracle.matrix @ policy
+
+
+def remainder(game, policy, inverse_step):
+    """KL(p* | p+) less what one step promises without its span, and the span's own term: the first is at most the second."""
+    best, share = regularised_nash(game).policy, game.temperature / inverse_step
+    following = INPO(inverse_step).step(game, policy, 0)
+    led = (1 - share) * divergence(best, policy) - share * divergence(policy, best)
+    return divergence(best, following) - led, np.ptp(loss_vector(game, policy)) ** 2 / (8 * inverse_step**2)
+
+
+@given(game=drawn.games(max_responses=5, smallest_temperature=0.05), data=st.data(), ratio=st.floats(1, 100))
+@few
+def test_from_any_policy_a_step_comes_nearer_up_to_its_span(game, data, ratio):
+    policy = data.draw(drawn.policies(game.n_responses, smallest=0.01))
+    found, allowed = remainder(game, policy, ratio * game.temperature)
+    assert found <= allowed + 1e-9
+
+
+def test_the_term_of_the_span_is_needed_whole():
+    """Two responses and a small step from near the middle, where Hoeffding's lemma is attained."""
+    oracle = PreferenceOracle(np.array([[0.5, 0.8676], [0.1324, 0.5]]))
+    game = PreferenceGame(oracle, np.array([0.6653, 0.3347]), 0.18277)
+    found, allowed = remainder(game, np.array([0.49667, 0.50333]), 145.27)
+    assert 0.999 < found / allowed <= 1
+
+
+@given(game=drawn.games(max_responses=5, smallest_temperature=0.05), seed=st.integers(0, 10**6))
+@few
+def test_from_the_reference_no_loss_spans_more_than_two_whatever_the_steps(game, seed):
+    ratios = 10 ** np.random.default_rng(seed).uniform(0, 2, 30)
+    method = INPO(lambda number: game.temperature * float(ratios[number]))
+    for policy in iterate(game, method, 30).policies:
+        assert game.temperature * np.ptp(np.log(policy / game.reference)) <= 1 + 1e-9
+        assert np.ptp(loss_vector(game, policy)) <= 2 + 1e-9
+
+
+def test_a_loss_may_span_nearly_two_and_more_from_elsewhere():
+    """Certain preferences among four: all mass moves from response 0 to 1; 2 beats 0 and loses to 1, 3 the other way round."""
+    matrix = np.full((4, 4), 0.5)
+    for better, worse in ((1, 0), (2, 0), (1, 2), (0, 3), (3, 1)):
+        matrix[better, worse], matrix[worse, better] = 1.0, 0.0
+    game = PreferenceGame(PreferenceOracle(matrix), np.array([0.9, 0.08, 0.01, 0.01]), 0.05)
+    spans = [np.ptp(loss_vector(game, policy)) for policy in iterate(game, INPO(0.05), 60).policies]
+    assert 1.85 < max(spans) <= 2
+    assert np.ptp(loss_vector(game, gibbs(np.ones(4), np.array([0.0, 0.0, 0.0, 100.0])))) > 5
+
+
+def test_over_prompts_the_gap_is_the_mean_of_the_prompts_gaps():
+    """Against direct maximisation and minimisation of the averaged payoff by all logits at once, on a grid of none."""
+    rng = np.random.default_rng(3)
+    games, share = [tournament(seed, 0.3, 3) for seed in range(2)], np.array([0.3, 0.7])
+    policies = [rng.dirichlet(np.ones(3)) for _ in games]
+
+    def payoff(ours, theirs):
+        return sum(
+            w * (p @ g.oracle.matrix @ r - 0.3 * divergence(p, g.reference) + 0.3 * divergence(r, g.reference))
+            for w, g, p, r in zip(share, games, ours, theirs, strict=True)
+        )
+
+    def best(value):
+        found = minimize(lambda z: -value(softmax(z.reshape(2, 3), axis=1)), np.zeros(6), method="BFGS", options={"gtol": 1e-9})
+        return -found.fun
+
+    gap = best(lambda x: payoff(x, policies)) + best(lambda x: -payoff(policies, x))
+    mean = sum(w * duality_gap(g, p) for w, g, p in zip(share, games, policies, strict=True))
+    assert gap == pytest.approx(mean, abs=1e-8)
+    assert mean > 0.1
+
+
+def average_gaps(game, steps):
+    """Gaps of the average of INPO at the inverse step sqrt(T / (2 L)), after each T, and 2 sqrt(2 L / T)."""
+    rare = -np.log(game.reference.min())
+    gaps = [duality_gap(game, iterate(game, INPO(np.sqrt(T / (2 * rare))), T).average) for T in steps]
+    return np.array(gaps), 2 * np.sqrt(2 * rare / np.array(steps))
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_the_average_s_gap_falls_as_one_over_t_with_a_temperature_faster_than_is_claimed(n):
+    steps = (64, 256, 1024)
+    gaps, claimed = average_gaps(ring(0, 0.1, n), steps)
+    assert (gaps < claimed).all()
+    slope = np.polyfit(np.log(steps), np.log(gaps), 1)[0]
+    assert -1.35 < slope < -0.85
+
+
+def test_without_a_temperature_the_average_falls_as_one_over_the_root_and_no_faster():
+    """A tournament of eight from the uniform policy at the rate sqrt(8 log n / T): between a quarter of the bound and it."""
+    oracle, steps = tournament(0, 0.1).oracle, np.array([64, 256, 1024, 4096])
+    game, rare = PreferenceGame(oracle, np.full(8, 1 / 8), 1.0), np.log(8.0)
+    gaps = [exploitability(oracle, iterate(game, SPPOIteration(float(np.sqrt(8 * rare / T))), int(T)).average) for T in steps]
+    part = np.array(gaps) / np.sqrt(rare / (2 * steps))
+    assert part.min() > 0.25
+    assert part.max() <= 1
+    assert np.polyfit(np.log(steps), np.log(gaps), 1)[0] == pytest.approx(-0.5, abs=0.06)
+
+
+BEATS = {
+    "rock": ("scissors", "lizard"),
+    "paper": ("rock", "Spock"),
+    "scissors": ("paper", "lizard"),
+    "lizard": ("Spock", "paper"),
+    "Spock": ("scissors", "rock"),
+}
+
+
+def test_with_lizard_and_spock_the_ring_is_the_known_game_and_inpo_finds_its_nash_policy():
+    order = ["rock", "scissors", "lizard", "paper", "Spock"]
+    game = spock(0, 0.1)
+    for i, one in enumerate(order):
+        for j, other in enumerate(order):
+            expected = 0.5 if one == other else 0.9 if other in BEATS[one] else 0.1
+            assert game.oracle.matrix[i, j] == pytest.approx(expected)
+    assert nash(game.oracle).policy == pytest.approx(np.full(5, 0.2))
+    best = regularised_nash(game).policy
+    assert divergence(best, iterate(game, INPO.decaying(0.1), 300).last) < 1e-5
+    assert duality_gap(game, iterate(game, INPO(0.3), 300).last) > 10 * duality_gap(
+        game, iterate(game, INPO.decaying(0.1), 300).last
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_three_annotators_whose_rankings_are_turned_make_a_cycle_that_no_reward_explains(seed):
+    """Each annotator has a reward; of all together each of three responses is preferred to the next, Nash policies mix."""
+    game = annotators(seed, 0.1)
+    P = game.oracle.matrix
+    assert any(min(P[i, j], P[j, k], P[k, i]) > 0.55 for i, j, k in itertools.permutations(range(6), 3))
+    assert (nash(game.oracle).policy > 0.1).sum() == 3
+    reward = population_optimum(game.oracle, None, game.reference, RLHF(0.4)).policy
+    found = iterate(game, INPO.decaying(0.1), 300).last
+    assert duality_gap(game, found) < 1e-9
+    assert duality_gap(game, reward) > 3e-4
+
+
+def test_annotators_are_mixed_with_equal_weights():
+    game = annotators(2, 0.1, 3)
+    rng = np.random.default_rng(2)
+    order = rng.permutation(3)
+    rewards = [np.roll([-3.0, 0.0, 3.0], k)[order] + 0.3 * rng.normal(size=3) for k in range(3)]
+    mean = np.mean([PreferenceOracle.bradley_terry(r).matrix for r in rewards], axis=0)
+    assert game.oracle.matrix == pytest.approx(mean, abs=1e-12)
 
 
 def test_the_loss_from_labels_is_what_gradient_descent_on_the_kernels_loss_from_the_policy_before_ends_at():
@@ -200,7 +349,7 @@ def test_the_bound_on_the_last_iterate_at_the_published_settings_says_nothing():
     assert exploitability(ROCK.oracle, iterate(game, INPO(eta), 50).last) > 0.1
 
 
-@pytest.mark.parametrize("build", [ring, tournament, judged_texts])
+@pytest.mark.parametrize("build", [ring, spock, annotators, tournament, judged_texts])
 def test_games_differ_by_seed_and_the_certificate_holds_on_them(build):
     one, other = build(0, 0.2), build(1, 0.2)
     assert one.fingerprint == build(0, 0.2).fingerprint != other.fingerprint
