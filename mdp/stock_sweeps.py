@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from .prefetch import LINE, prefetch
+
 _UNIT = 2.0**-52
 
 
@@ -95,15 +97,19 @@ def _add_end(on, start, stop, p, r, worth, inner):
 
 
 @numba.njit(cache=True, nogil=True)
-def _expect(on, one, two, successor, probability, earned, terminal, worth, value, cell, rise, fall, held):
-    """held[k] = sum of p g w(s', (c + r)/g) over a pair's transitions, columns k in one..two-1 and both tails; the sum of p."""
+def _expect(on, one, two, first, last, successor, probability, earned, terminal, worth, value, cell, rise, fall, held):
+    """held[k] = sum of p g w(s', (c + r)/g), transitions first..last-1, columns one..two-1 and both tails; the sum of p."""
     start, stop = max(one - 1, 0), min(two - 1, len(held) - 2)
     inner = held[1:]
     held[one:two] = 0.0
     held[0] = held[-1] = 0.0
     mass, placed = 0.0, np.nan
     i, end = start, stop
-    for e in range(len(successor)):
+    for e in range(first, last):
+        if e + 1 < len(successor):
+            soon = np.int64(successor[e + 1]) * value.shape[1]
+            for line in range(0, value.shape[1], LINE):
+                prefetch(value, soon + line)  # pyright: ignore[reportCallIssue]
         p, r, j = probability[e], earned[e], successor[e]
         if p == 0.0:
             continue
@@ -157,11 +163,11 @@ def stock_sweep(
                     two -= 1
                 if one == two:
                     continue
-            row = slice(row_ptr[pair], row_ptr[pair + 1])
+            first, last = row_ptr[pair], row_ptr[pair + 1]
             mass = _expect(
-                on, one, two, successor[row], probability[row], earned[row], terminal, worth, value, cell, rise, fall, held
+                on, one, two, first, last, successor, probability, earned, terminal, worth, value, cell, rise, fall, held
             )
-            unit = (row_ptr[pair + 1] - row_ptr[pair] + 16) * _UNIT
+            unit = (last - first + 16) * _UNIT
             side = unit if on.up else -unit
             for k in range(one, two):
                 total = held[k] / mass + side * (constant + error[k])
