@@ -66,7 +66,7 @@ def _labelled(game: PreferenceEvidence, reward: list[fmpq], shown: list[list[fmp
 def _coverage(evidence: Any) -> Iterator[Measurement]:
     game = preference(evidence, "the maximin policy")
     reward = _rewards(game)
-    if reward is None:
+    if reward is None or not any(reward):  # one response, or all alike: nothing is lacking, and the box is a point
         return
     top, q = float(max(reward)), game.problem.reference
     for name, counts in weightings(game):

@@ -234,19 +234,39 @@ def test_with_all_labels_of_the_law_the_loss_is_bounded_by_coverage(seed):
         assert float((comparator - answer.policy) @ reward) <= promised + 1e-9
 
 
-def test_beta_turns_the_gradient_of_two_pairs_and_not_of_one():
-    """At margins 1 and -1: a large beta forgets the pair that is in order. Published as a mere scale."""
-    logits = np.array([2.0, 0.0, 1.0])
+@pytest.mark.parametrize(
+    ("logits", "labels", "cold", "hot"),
+    [
+        ((0.5, 0.0, 0.3), [(0, 1), (1, 2)], (0.692, 0.028, -0.721), (0.069, 0.670, -0.739)),
+        ((2.0, 0.0, 1.0), [(0, 2), (1, 2)], (0.388, 0.429, -0.816), (0.005, 0.705, -0.709)),
+    ],
+)
+def test_beta_turns_the_gradient_of_two_pairs_and_not_of_one(logits, labels, cold, hot):
+    """Of margins with opposite signs: a large beta forgets the pair that is in order. Published as a mere scale."""
+    logits = np.array(logits)
 
     def direction(wins, beta):
-        pull = wins / (1 + np.exp(beta * (logits[:, None] - logits[None, :])))
-        ascent = pull.sum(axis=1) - pull.sum(axis=0)
+        problem = RegularizedPO(wins, np.full(3, 1 / 3), np.full(3, 1 / 3), 1.0, beta)
+        ascent = -problem.loss_slope(beta * logits)
         return ascent / np.linalg.norm(ascent)
 
-    two, one = np.array([[0.0, 0, 1], [0, 0, 1], [0, 0, 0]]), np.array([[0.0, 1, 0], [0, 0, 0], [0, 0, 0]])
-    assert direction(two, 0.1) == pytest.approx((0.388, 0.429, -0.816), abs=1e-3)
-    assert direction(two, 5.0) == pytest.approx((0.005, 0.705, -0.709), abs=1e-3)
-    assert direction(one, 0.1) == pytest.approx(direction(one, 5.0))
+    def by_hand(pairs, beta):
+        ascent = np.zeros(3)
+        for winner, loser in pairs:
+            pull = beta / (1 + math.exp(beta * (logits[winner] - logits[loser])))
+            ascent[winner], ascent[loser] = ascent[winner] + pull, ascent[loser] - pull
+        return ascent / np.linalg.norm(ascent)
+
+    def table(pairs):
+        wins = np.zeros((3, 3))
+        for pair in pairs:
+            wins[pair] = 1.0
+        return wins
+
+    for beta, wanted in ((0.1, cold), (5.0, hot)):
+        assert by_hand(labels, beta) == pytest.approx(wanted, abs=1e-3)
+        assert direction(table(labels), beta) == pytest.approx(by_hand(labels, beta), abs=1e-12)
+    assert direction(table(labels[:1]), 0.1) == pytest.approx(direction(table(labels[:1]), 5.0), abs=1e-12)
 
 
 @pytest.mark.parametrize(
