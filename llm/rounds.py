@@ -25,6 +25,7 @@ from torch import Tensor
 
 from .batch import TokenBatch
 from .errors import BatchError, SpecError
+from .outcome import Outcome
 from .plan import Plan
 
 
@@ -54,15 +55,26 @@ class RoundDiscount:
         return reward_B * self.discount ** torch.where(row_B, left_B, 0).double()
 
 
+@dataclass(frozen=True)
+class SpreadGroups:
+    """Keeps the groups whose rewards, after shaping, are not all equal: rounds of trajectories that all failed go, those that
+    all succeeded stay wherever the discount tells them apart.
+    """
+
+    def __call__(self, out: Outcome, advantage_BT: Tensor) -> Tensor:
+        """(B, 1), bool."""
+        return ~out.uniform(out.reward_B)[:, None]
+
+
 def downsampled(planned: Plan, multiple: int, rng: np.random.Generator) -> Plan:
     """A plan of fewer rows, a multiple of `multiple`: a uniform subset, its coefficients scaled up to the means they were.
 
-    Group statistics are those of all rows. Rows without a policy token go first. Raises SpecError for a multiple below one, and
-    where fewer rows than one multiple are left.
+    Group statistics are those of all rows. Rows of which no token takes part, for want of policy tokens or by a filter, go
+    first. Raises SpecError for a multiple below one, and where fewer rows than one multiple are left.
     """
     if multiple < 1:
         raise SpecError(f"multiple={multiple}; give the number of shards, at least 1")
-    rows = planned.batch.mask_BT.any(1).nonzero()[:, 0].numpy()
+    rows = planned.mask_BT.any(1).nonzero()[:, 0].numpy()
     kept = len(rows) // multiple * multiple
     if kept == 0:
         raise SpecError(f"{len(rows)} rows make no batch of {multiple}; sample more, or use fewer shards")

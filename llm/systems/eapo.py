@@ -24,7 +24,7 @@ from ..catalogue import Objective, Probe, objective, register
 from ..objective import ObjectiveSpec
 from ..plan import plan
 from ..ratio import Ratio
-from ..rounds import RoundDiscount, downsampled
+from ..rounds import RoundDiscount, SpreadGroups, downsampled
 from ..surrogate import ClippedRatio
 from .system import Reduction, System, add
 
@@ -40,8 +40,9 @@ def eapo(
     epsilon: float = 0.0,
     unusual_clip: bool = False,
 ) -> ObjectiveSpec:
-    """GSPO on rounds with discounted outcomes. discount: a round's. low, high: clip (not printed; GSPO's).
+    """GSPO on rounds with discounted outcomes, groups without spread left out of the mean.
 
+    discount: a round's. low, high: clip (not printed; GSPO's).
     ddof, epsilon: of the group's deviation; an epsilon damps groups that are all right, which else carry a gradient of full
     strength at any discount below 1.
     """
@@ -52,6 +53,7 @@ def eapo(
         Ratio("sequence-geometric"),
         Aggregation("sequence-mean-token-mean"),
         rewards=(RoundDiscount(discount),),
+        filters=(SpreadGroups(),),
         unusual_clip=unusual_clip,
     )
 
@@ -117,7 +119,10 @@ def _research(problem: TokenProblem, states: np.ndarray, spec: ObjectiveSpec, tr
         table = logits[state].log_softmax(-1)
         prompts = np.repeat(rng.choice(problem.n_prompts, 4, p=problem.prompt_probability), 8)
         sequences = draw(problem, table, prompts, rng)
-        planned = downsampled(plan(spec, round_batch(problem, sequences, groups, table, table)), 8, rng)
+        planned = plan(spec, round_batch(problem, sequences, groups, table, table))
+        if not planned.mask_BT.any():
+            continue
+        planned = downsampled(planned, 8, rng)
         optimiser.zero_grad()
         planned.evaluate().loss.backward()
         optimiser.step()
@@ -161,6 +166,8 @@ def experiment(seeds: int = 5, trajectories: int = 9600) -> Comparison:
     )
 
 
+_GSPO = objective("gspo", filters=(SpreadGroups(),))
+
 EAPO = add(
     System(
         name="eapo",
@@ -175,8 +182,8 @@ EAPO = add(
         objective="eapo",
         parts=("eapo", "RoundDiscount", "downsampled", "Workspace"),
         reductions=(
-            Reduction("last rounds only", "gspo", eapo(), objective("gspo"), ("last rounds",)),
-            Reduction("discount 1", "gspo on rounds", eapo(discount=1.0), objective("gspo")),
+            Reduction("last rounds only", "gspo of groups with spread", eapo(), _GSPO, ("last rounds",)),
+            Reduction("discount 1", "gspo of groups with spread, on rounds", eapo(discount=1.0), _GSPO),
         ),
         findings=(
             "The published update is not the gradient of any function for a discount below 1: its Jacobian on two "

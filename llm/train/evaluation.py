@@ -13,7 +13,7 @@ from ..environments.reward import Reward
 from ..policy.causal import Policy
 from ..rollout.rollout import sample
 from ..rollout.sampling import Sampling
-from .experience import environment
+from .supply import environment
 
 Z = 1.959963984540054
 GREEDY = 1e-9

@@ -1,4 +1,5 @@
-r"""From problems to a batch: answers, their rewards, and every field that the objective reads.
+# ruff: noqa: N815 - names carry their shapes
+r"""From problems to a batch: answers, their rewards, and every field that the objective reads (`llm.train.supply`).
 
 Answers are drawn from the policy that is trained, so their log-probabilities under the old policy are those of the sampler, and
 no pass through the model is spent on them; they are computed again where sampler and trainer differ (a nucleus, half
@@ -18,47 +19,30 @@ import torch
 from torch import Tensor
 
 from ..batch import TokenBatch
-from ..environments.problem import Problem, Sample, Task
+from ..environments.problem import Problem, Sample
 from ..environments.reward import Failure, Rewarded
 from ..objective import ObjectiveSpec
 from ..policy.causal import Policy
-from ..rollout.rollout import Respond, Rollout, sample
+from ..rollout.rollout import Rollout, sample
 from ..rollout.score import Scores, score
 from .parallel import widened
 from .run import Run
-from .settings import TrainError
-
-PROVIDED = [
-    "logp_ref_BT",
-    "logp_sampler_BT",
-    "entropy_BT",
-    "log_policy_BTV",
-    "log_reference_BTV",
-    "value_BT",
-    "value_old_BT",
-    "turn_BT",
-    "truncated_B",
-    "token_BT",
-    "hidden_BTD",
-    "fresh_BT",
-    "bundle_B",
-    "first_call_B",
-    "rounds_left_B",
-]
-"""Fields of a batch that a run can fill."""
+from .supply import environment, require_supplied
 
 
 @dataclass(frozen=True, eq=False)
 class Experience:
     """Answers of one step.
 
-    rollout: this process's. batch: of all processes. first: where in the batch this process's rows begin.
+    rollout: this process's. batch: of all processes. first: where in the batch this process's rows begin. answer_N: (N,), the
+    answer in the rollout that each of its rows is of, not falling; itself, or one of its rounds.
     numbers: what is worth recording. failures: of this process's rewards.
     """
 
     rollout: Rollout
     batch: TokenBatch
     first: int
+    answer_N: Tensor
     numbers: dict[str, float]
     failures: tuple[Failure, ...]
 
@@ -67,9 +51,7 @@ def collect(run: Run) -> Experience:
     """The batch of the run's next step. Raises TrainError for an objective that reads what no run has."""
     own, spec = run.settings, run.spec
     assert isinstance(spec, ObjectiveSpec)
-    missing = [name for name in spec.needs if name not in PROVIDED]
-    if missing:
-        raise TrainError(f"{spec.name} reads {', '.join(missing)}, which sampled answers do not have; call its loss yourself")
+    require_supplied(spec, own, run.task, run.policy)
     if own.objective == "sft":
         numbers = [run.step * own.prompts + i for i in run.processes.share(own.prompts)]
         rollout = demonstrations(run, numbers)
@@ -77,10 +59,12 @@ def collect(run: Run) -> Experience:
     else:
         rollout, rewarded = answered(run, run.step, run.processes.share(own.prompts))
         size = own.group_size
-    fields = run.processes.gathered(_fields(run, rollout, rewarded, size))
-    batch = TokenBatch(**fields)
-    first = run.processes.share(own.prompts).start * size
-    return Experience(rollout, batch, first, _numbers(run, rollout, rewarded), rewarded.failures)
+    fields, answer_N = _fields(run, rollout, rewarded, size), torch.arange(len(rollout), device=rollout.token_BT.device)
+    if "rounds_left_B" in spec.needs:
+        fields, answer_N = by_rounds(fields, rollout.mask_BT)
+    first = run.processes.before(len(answer_N))
+    batch = TokenBatch(**run.processes.gathered(fields))
+    return Experience(rollout, batch, first, answer_N, _numbers(run, rollout, rewarded), rewarded.failures)
 
 
 def answered(run: Run, step: int, places: Sequence[int]) -> tuple[Rollout, Rewarded]:
@@ -91,12 +75,6 @@ def answered(run: Run, step: int, places: Sequence[int]) -> tuple[Rollout, Rewar
     keys = [(own.seed, step, place) for place in places]
     rollout = sample(run.policy, prompts, own.group_size, run.sampling, keys, environment(run.task, run.policy))
     return rollout, run.reward(read(run.policy, problems, rollout, own.group_size))
-
-
-def environment(task: Task, policy: Policy) -> Respond | None:
-    """What answers a turn of the policy's on this task, if anything does."""
-    of = getattr(task, "environment", None)
-    return None if of is None else of(policy.tokenizer)
 
 
 def read(policy: Policy, problems: Sequence[Problem], rollout: Rollout, group_size: int) -> list[Sample]:
@@ -171,10 +149,8 @@ def _fields(run: Run, rollout: Rollout, rewarded: Rewarded, size: int) -> dict[s
         "truncated_B": rollout.truncated_B,
         "token_BT": rollout.token_BT,
         "turn_BT": rollout.turn_BT,
-        "fresh_BT": torch.ones_like(mask_BT),
         "bundle_B": place_B // own.bundle * size + rows % size,
         "first_call_B": _first_call(rollout),
-        "rounds_left_B": torch.zeros_like(rows),
     }
     half = run.policy.precision is not None or next(run.policy.model.parameters()).element_size() < 4
     differs = own.top_p < 1 or spec.behaviour is not None or half
@@ -197,6 +173,22 @@ def _fields(run: Run, rollout: Rollout, rewarded: Rewarded, size: int) -> dict[s
     if spec.entropy:
         fields["entropy_BT"] = torch.zeros_like(fields["logp_old_BT"])
     return fields | {"logp_BT": fields["logp_old_BT"]}
+
+
+def by_rounds(fields: dict[str, Tensor], spoken_BT: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Fields with a row for each round of each answer, (N, ...), N rounds in all, and the answer of each row, (N,).
+
+    A round is the policy's tokens of one turn, masked alone; spoken_BT, (B, T), are those of all its turns. `rounds_left_B`
+    counts the answer's rounds that come after it, so that the answering one has 0.
+    """
+    turn_BT, row_B = torch.where(spoken_BT, fields["turn_BT"], -1), torch.arange(len(spoken_BT), device=spoken_BT.device)
+    answer_of_BT = row_B[:, None].expand_as(turn_BT)
+    answer_N, turn_N = torch.unique(torch.stack([answer_of_BT, turn_BT], -1)[spoken_BT], dim=0).unbind(1)
+    count_B = torch.bincount(answer_N, minlength=len(turn_BT))
+    place_N = torch.arange(len(answer_N), device=answer_N.device) - (count_B.cumsum(0) - count_B)[answer_N]
+    found = {name: x[answer_N] for name, x in fields.items()}
+    found["mask_BT"] = found["mask_BT"] & (turn_BT[answer_N] == turn_N[:, None])
+    return found | {"rounds_left_B": count_B[answer_N] - 1 - place_N}, answer_N
 
 
 def _first_call(rollout: Rollout) -> Tensor:

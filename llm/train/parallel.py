@@ -82,6 +82,15 @@ class Processes:
         dist.all_reduce(number, dist.ReduceOp.MAX)
         return int(number)
 
+    def before(self, mine: int) -> int:
+        """The sum of the numbers of the processes before this one."""
+        if self.size == 1:
+            return 0
+        counts = torch.zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = mine
+        dist.all_reduce(counts)
+        return int(counts[: self.rank].sum())
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:

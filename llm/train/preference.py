@@ -1,10 +1,13 @@
 r"""Preference objectives on the policy's own answers, compared by the verifier.
 
 A pool of answers is drawn once from the initial policy (offline), or anew every `refresh` steps from the policy as it stands.
-In each group the best is paired with the worst, the second best with the second worst, and so on while their rewards differ;
-answers whose reward failed are in no pair; a later pool in which no two differ leaves the pairs as they were. Of each answer
-are kept its log-probability under the reference (the initial policy), under the policy that drew it (the previous iterate), its
-reward, and how often it beats an answer of its group, ties counting half.
+An objective for pairs that are given (`PreferenceSpec.pairs` is "data") takes the best of a group with the worst, the second
+best with the second worst, and so on while their rewards differ; a later pool in which no two differ leaves the pairs as they
+were. The others' optimum is that of two answers drawn independently, y, y' ~ pi_t x pi_t, so they take the first answer with
+the second, the third with the fourth, whatever their rewards: choosing by reward fits another policy (INPO's mirror step turns
+into another map). The label is then 1, 1/2 or 0 as the first is better, as good or worse. Answers whose reward failed are in no
+pair. Of each answer are kept its log-probability under the reference (the initial policy), under the policy that drew it (the
+previous iterate), its reward, and how often it beats an answer of its group, ties counting half.
 
 A step takes `prompts` pairs of the pool. Some objectives couple them (a common centre, a count of tokens), so log-probabilities
 of all of them come first; the gradient is then the sum of score weights times gradients of log-probabilities, a microbatch at a
@@ -42,18 +45,21 @@ def refreshed(run: Run) -> dict[str, float]:
         return {}
     rollout, rewarded = answered(run, run.step, range(own.pool))
     kept = ~rewarded.failed_B
-    pairs = matched(rewarded.reward_B, kept, own.group_size)
+    assert isinstance(run.spec, PreferenceSpec)
+    pairs = paired(run.spec, rewarded.reward_B, kept, own.group_size)
     drawn = {
         "pool_pairs": float(len(pairs)),
         "pool_reward_mean": float(rewarded.reward_B[kept].mean()),
         "reward_failures": float(len(rewarded.failures)),
     }
-    if not len(pairs):
-        if run.pairs is not None:
-            return drawn
+    if run.pairs is not None and not len(pairs):
+        return drawn
+    first, second = rewarded.reward_B[pairs].unbind(1)
+    if run.pairs is None and not (first != second).any():
         raise TrainError(
-            f"in none of {own.pool} groups do two answers differ in reward (mean {float(rewarded.reward_B.mean()):g}): there "
-            "is nothing to prefer; take an easier or harder task, larger groups, or a warm start"
+            f"in none of {own.pool} groups do two answers that are compared differ in reward "
+            f"(mean {float(rewarded.reward_B.mean()):g}): there is nothing to prefer; take an easier or harder task, larger "
+            "groups, or a warm start"
         )
     index_A = pairs.T.reshape(-1).to(rollout.group_B.device)
     picked = rollout.select(index_A)
@@ -73,6 +79,17 @@ def refreshed(run: Run) -> dict[str, float]:
         "previous": previous_A,
     }
     return drawn
+
+
+def paired(spec: PreferenceSpec, reward_A: Tensor, kept_A: Tensor, group_size: int) -> Tensor:
+    """Numbers of the two answers of each pair, (pairs, 2), of rewards (A,) in groups of one size, as the objective needs them:
+    the better first, or, where answers must be independent, in the order of their draws.
+    """
+    if spec.pairs == "data":
+        return matched(reward_A, kept_A, group_size)
+    drawn_GS = torch.arange(len(reward_A)).reshape(-1, group_size)[:, : group_size // 2 * 2]
+    pairs = drawn_GS.reshape(-1, 2)
+    return pairs[kept_A.cpu()[pairs].all(1)]
 
 
 def update_pairs(run: Run) -> dict[str, float]:
@@ -157,7 +174,9 @@ def _batch(run: Run, pool: dict[str, Tensor], index_A: Tensor, rollout: Rollout,
         return Sequences(logp_A[rows], mask_BT=rollout.mask_BT[rows], **picked)
 
     apart = _mismatched(run, rollout) if "mismatched" in run.spec.uses else None  # pyright: ignore[reportAttributeAccessIssue]
-    return PairBatch(side(slice(0, n)), side(slice(n, 2 * n)), log_ratio_mismatched_M=apart)
+    first, second = pool["reward"][index_A].split(n)
+    label_B = (first > second).to(logp_A.dtype) + 0.5 * (first == second)
+    return PairBatch(side(slice(0, n)), side(slice(n, 2 * n)), label_B, log_ratio_mismatched_M=apart)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from ..rollout.sampling import Sampling
 from .models import open_policy
 from .parallel import Processes
 from .settings import Settings
+from .supply import require_supplied
 
 
 @dataclass(eq=False)
@@ -65,10 +66,14 @@ class Run:
 
 
 def new_run(settings: Settings, processes: Processes | None = None) -> Run:
-    """The state before the first step, without warm start. Raises what models, tasks and objectives raise of their names."""
+    """The state before the first step, without warm start.
+
+    Raises what models, tasks and objectives raise of their names, and TrainError for an objective that a run cannot supply.
+    """
     spec = settings.spec()
     posed = task(settings.task, **{"seed": settings.seed, **settings.task_settings})
     policy = open_policy(settings.model, settings.seed, **settings.model_settings)
+    require_supplied(spec, settings, posed, policy)
     if torch.cuda.is_available():
         policy.model.cuda()
     if settings.precision == "bfloat16" or (settings.precision == "auto" and policy.device.type == "cuda"):

@@ -41,7 +41,7 @@ class Settings:
     another run that stands in for the initial policy, and stays. value_rate: of a critic's own AdamW.
     bundle: prompts whose answers are paid together, for objectives that bundle.
     pool, refresh: with preferences, prompts whose answers are compared, and steps after which they are drawn anew; 0 for
-    answers of the initial policy throughout.
+    answers of the initial policy throughout. Which objectives a run can supply, and with what: `llm.train.supply`.
     warm_start: steps of maximum likelihood on right answers before the first step, at `warm_rate`; noise: share of wrong ones
     among them.
     evaluate_every, evaluate_problems: steps between measurements on held-out problems (0 never), and how many.

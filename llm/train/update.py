@@ -120,27 +120,26 @@ def accumulate(run: Run, planned: Plan, experience: Experience, rows: Tensor, sc
     """
     own, spec = run.settings, planned.spec
     batch, width = planned.batch, planned.batch.mask_BT.shape[1]
-    last = experience.first + len(experience.rollout)
+    last = experience.first + len(experience.answer_N)
     rows = rows[(rows >= experience.first) & (rows < last)]
     parts = torch.unique(batch.group_B[rows]).split(own.microbatch) if len(rows) else ()
     more = idle_passes(run, len(parts))
     full = spec.loss_divergence is not None and spec.loss_divergence.estimator == "full"
     for groups in parts:
         part = rows[torch.isin(batch.group_B[rows], groups)]
-        scores = score(
-            run.policy,
-            experience.rollout.select(part - experience.first),
-            top=own.top,
-            critic=run.critic,
-            table=full,
+        answers, back = torch.unique(experience.answer_N[part - experience.first], return_inverse=True)
+        back = back if len(answers) < len(part) else None
+        scores = score(run.policy, experience.rollout.select(answers), top=own.top, critic=run.critic, table=full)
+        logp_BT, entropy_BT, top_BT, value_BT, log_policy_BTV = (
+            None if x is None else _of_rows(x, width, back)
+            for x in (scores.logp_BT, scores.entropy_BT, scores.top_mass_BT, scores.value_BT, scores.log_policy_BTV)
         )
-        entropy_BT = widened(scores.entropy_BT, width) if scores.entropy_BT is not None else None
-        logp_BT = widened(scores.logp_BT, width)
+        assert logp_BT is not None
         found = planned.select(part).evaluate(
             logp_BT=logp_BT,
             entropy_BT=entropy_BT if spec.entropy else None,
-            value_BT=None if scores.value_BT is None else widened(scores.value_BT, width),
-            log_policy_BTV=None if scores.log_policy_BTV is None else widened(scores.log_policy_BTV, width),
+            value_BT=value_BT,
+            log_policy_BTV=log_policy_BTV,
         )
         loss = found.loss if found.value_loss is None else found.loss + found.value_loss
         (scale * loss).backward()
@@ -149,10 +148,16 @@ def accumulate(run: Run, planned: Plan, experience: Experience, rows: Tensor, sc
             seen.logp_BT[part] = logp_BT.detach().to(seen.logp_BT.dtype)
             assert entropy_BT is not None
             seen.entropy_BT[part] = entropy_BT.detach().to(seen.logp_BT.dtype)
-            if scores.top_mass_BT is not None:
-                seen.top_BT[part] = widened(scores.top_mass_BT, width).to(seen.logp_BT.dtype)
+            if top_BT is not None:
+                seen.top_BT[part] = top_BT.to(seen.logp_BT.dtype)
     for _ in range(more):
         run.policy.idle()
+
+
+def _of_rows(x_BT: Tensor, width: int, back: Tensor | None) -> Tensor:
+    """(rows, width, ...): what was found of the answers, of whom `back` says which each row is of; None, one row each."""
+    wide_BT = widened(x_BT, width)
+    return wide_BT if back is None else wide_BT[back]
 
 
 def idle_passes(run: Run, passes: int) -> int:

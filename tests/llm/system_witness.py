@@ -10,7 +10,7 @@ from banach.llm.curvature import CurvatureFilter
 from banach.llm.implicit_policy import ImplicitNegative, SuccessWeighted
 from banach.llm.log_ratio import GapFilter, LogRatioRegression, Tempered
 from banach.llm.modes import LeaveOneOutModes, ModeCost
-from banach.llm.rounds import RoundDiscount
+from banach.llm.rounds import RoundDiscount, SpreadGroups
 from banach.llm.shaping import EarlyCalls
 from banach.llm.systems.t_ppo import FinishedReward
 from banach.llm.windows import FreshTokens
@@ -92,6 +92,11 @@ def wide_enough(witness, part, i, t):
     return max(rewards) - min(rewards) >= part.gap - 1e-12
 
 
+def apart(witness, part, i, t):
+    rewards = [witness.total[j] for j in witness.members[witness.group[i]]]
+    return max(rewards) - min(rewards) > 1e-12 * max(map(abs, rewards))
+
+
 def half_square(part, ratio, frozen, logp, A):
     return -((A - math.log(ratio)) ** 2) / 2
 
@@ -159,6 +164,11 @@ ADVANTAGES = {
     SuccessWeighted: by_success,
     Tempered: tempered,
 }
-FILTERS = {CurvatureFilter: small_shift, FreshTokens: fresh_and_far_from_the_cut, GapFilter: wide_enough}
+FILTERS = {
+    CurvatureFilter: small_shift,
+    FreshTokens: fresh_and_far_from_the_cut,
+    GapFilter: wide_enough,
+    SpreadGroups: apart,
+}
 REWARDS = {ModeCost: charged, FinishedReward: paid_when_finished, RoundDiscount: discounted}
 SURROGATES = {ImplicitNegative: implied, LogRatioRegression: half_square}

@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from banach.llm.batch import TokenBatch
 from banach.llm.catalogue import objective
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.objective import evaluate
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
-from banach.llm.rounds import RoundDiscount, downsampled
+from banach.llm.rounds import RoundDiscount, SpreadGroups, downsampled
 from banach.llm.systems.eapo import eapo, report_states, round_batch
 from banach.llm.workspace import Workspace
 from banach.mdp.instances_testbeds import lookup_research
@@ -212,7 +213,29 @@ def test_rounds_are_rows_and_states_are_what_a_report_tells():
 def test_one_round_each_is_gspo(seed):
     batch = random_batch(seed)
     last = rebuilt(batch, rounds_left_B=torch.zeros_like(batch.rounds_left_B))
-    assert torch.equal(evaluate(eapo(0.5), last).weight_BT, evaluate(objective("gspo"), last).weight_BT)
+    spread = objective("gspo", filters=(SpreadGroups(),))
+    assert torch.equal(evaluate(eapo(0.5), last).weight_BT, evaluate(spread, last).weight_BT)
+
+
+def test_groups_that_all_failed_are_dropped_from_the_mean_and_from_the_subset():
+    """The loss is the mean over rounds of the other groups; a group that is all right stays at a discount below 1."""
+    rng = np.random.default_rng(2)
+    logp, old = (torch.tensor(np.log(rng.uniform(0.2, 0.9, (12, 1)))) for _ in range(2))
+    group, left = torch.arange(3).repeat_interleave(4), torch.tensor([0, 1, 2, 0] * 3)
+    reward = torch.tensor([0.0] * 4 + [1.0] * 4 + [1.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    batch = TokenBatch(logp, old, torch.ones(12, 1, dtype=torch.bool), reward, group, rounds_left_B=left)
+    for discount, kept in ((0.5, {1, 2}), (1.0, {2})):
+        planned = plan(eapo(discount, low=0.5, high=0.5, unusual_clip=True), batch)
+        terms = []
+        for g in kept:
+            earned = (reward * discount**left)[group == g]
+            A = (earned - earned.mean()) / earned.std()
+            ratio = (batch.logp_BT - batch.logp_old_BT)[group == g, 0].detach().exp()
+            terms += torch.minimum(ratio * A, ratio.clamp(0.5, 1.5) * A).tolist()
+        assert float(planned.evaluate().loss) == pytest.approx(-np.mean(terms), abs=1e-12)
+        rows = downsampled(planned, 3, np.random.default_rng(0)).batch.group_B
+        assert set(rows.tolist()) <= kept
+        assert len(rows) == 4 * len(kept) // 3 * 3
 
 
 def test_bad_input_is_refused():
@@ -221,7 +244,7 @@ def test_bad_input_is_refused():
     batch = random_batch(1)
     with pytest.raises(BatchError, match=r"rounds_left_B is -1 at sequence 2"):
         outcome(rebuilt(batch, rounds_left_B=torch.tensor([0, 0, -1, 0, 0, 0])), (RoundDiscount(),))
-    planned = plan(eapo(), batch)
+    planned = plan(eapo(), rebuilt(batch, reward_B=torch.tensor([0.0, 1, 2] * 2)))
     with pytest.raises(SpecError, match="6 rows make no batch of 7"):
         downsampled(planned, 7, np.random.default_rng(0))
     with pytest.raises(SpecError, match="multiple=0"):

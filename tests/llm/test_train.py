@@ -1,25 +1,31 @@
 """The loop's gradient is that of the large batch, whatever it is cut into, and every objective trains."""
 
+import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from banach.llm.catalogue import OBJECTIVES
+from banach.llm.catalogue import OBJECTIVES, objective
 from banach.llm.environments import Component, DigitChain, Failure, Reward
 from banach.llm.plan import plan
-from banach.llm.preference_catalogue import PREFERENCES
+from banach.llm.policy.causal import Prompts
+from banach.llm.preference_catalogue import PREFERENCES, preference
 from banach.llm.rollout import score
+from banach.llm.rollout.rollout import Rollout
 from banach.llm.surrogate import PolicyGradient
 from banach.llm.train import Settings, TrainError, estimate_memory, open_policy, read_metrics, train
-from banach.llm.train.experience import collect, rescored
-from banach.llm.train.loop import step
+from banach.llm.train.experience import answered, collect, rescored
+from banach.llm.train.loop import _fit, step
 from banach.llm.train.metrics import append_failures, append_metrics, cut_metrics
-from banach.llm.train.preference import matched, refreshed, update_pairs, wins
+from banach.llm.train.preference import matched, paired, refreshed, update_pairs, wins
+from banach.llm.train.run import new_run
 from banach.llm.train.update import accumulate, alive, update
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .test_tool_sums import COMMON, with_tool
 from .training import begun, small
 
 pytest.importorskip("transformers")
@@ -121,21 +127,30 @@ def test_minibatches_together_are_the_batch():
     torch.testing.assert_close(sum(parts), 3 * whole[0], rtol=0, atol=1e-4 * float(whole[0].abs().max()))
 
 
-LACKING = {"mode_B", "forced_B"}
-"""What answers of this loop do not have: nothing imposes a mode on them."""
+REFUSED = {
+    "apo": "apo reads mode_B, forced_B, but a run imposes no mode .* banach.llm.without_tags",
+    "t_ppo": "t_ppo reads fresh_BT, .* draws every answer whole.* banach.llm.Windows",
+    "eapo": "eapo reads rounds_left_B, the rounds of an answer, but no environment speaks in the answers to digit_chain",
+    "aspo": "aspo reads first_call_B, the first call of a tool, but no environment speaks in the answers to digit_chain",
+    "bradley_terry": "bradley_terry fits a reward model, .* banach.llm.evaluate_preference",
+}
+"""What answers without turns cannot be told truly, and what is said of it."""
+
+ANEW = ("online_dpo", "online_ipo", "nash_md")
+"""What compares answers of the policy as it stands."""
 
 ALL = {**dict.fromkeys(OBJECTIVES), **dict.fromkeys(PREFERENCES)}
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_every_objective_of_the_catalogue_trains_by_name(name, tmp_path):
-    example = dict(OBJECTIVES[name].example) if name in OBJECTIVES else {}
-    example.pop("budget", None)
-    run = begun(objective=name, objective_settings=example)
-    if lacking := LACKING & set(getattr(run.spec, "needs", ())):
-        with pytest.raises(TrainError, match=f"reads .*{min(lacking)}"):
-            step(run, tmp_path)
-        return
+def example(name):
+    """Settings under which the objective is what its name says, if a run can supply it."""
+    found = {key: x for key, x in (OBJECTIVES[name].example if name in OBJECTIVES else {}).items() if key != "budget"}
+    return {"objective": name, "objective_settings": found, "refresh": int(name in ANEW)}
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in REFUSED])
+def test_every_objective_that_a_run_can_supply_trains_by_name(name, tmp_path):
+    run = begun(**example(name))
     before = torch.cat([p.detach().flatten() for p in run.policy.trained().values()])
     for _ in range(2):
         numbers = step(run, tmp_path)
@@ -145,6 +160,112 @@ def test_every_objective_of_the_catalogue_trains_by_name(name, tmp_path):
     after = torch.cat([p.detach().flatten() for p in run.policy.trained().values()])
     assert after.isfinite().all()
     assert (before != after).any()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_run_cannot_supply_is_refused_at_the_door(name, tmp_path):
+    with pytest.raises(TrainError, match=REFUSED[name]):
+        train(small(**example(name), warm_start=0), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "risk_po", "bundle": 3}, "bundles of 3 prompts together, and 4 prompts"),
+        ({"objective": "dpo", "group_size": 1}, "group_size=1; dpo compares"),
+        ({"objective": "t_ppo", "objective_settings": {"bootstrap": "given"}}, "reads value_end_B, fresh_BT"),
+        ({"objective": "ppo", "objective_settings": {"bootstrap": "given"}}, "ppo reads value_end_B, which sampled answers"),
+        *[
+            ({"objective": name, "refresh": 2}, f"refresh=2; {name} compares answers of the policy as it stands")
+            for name in ANEW
+        ],
+    ],
+)
+def test_settings_under_which_a_run_cannot_supply_it_are_refused_at_the_door(changes, message):
+    with pytest.raises(TrainError, match=message):
+        new_run(small(**changes))
+
+
+@pytest.fixture(scope="module")
+def talker():
+    """A policy that has seen transcripts with a tool."""
+    run = new_run(Settings(**(COMMON | {"objective": "eapo", "objective_settings": {"discount": 0.5}})))
+    for done in range(run.settings.warm_start):
+        _fit(run, done)
+    return run
+
+
+class TestRounds:
+    """EAPO's samples are the rounds of answers in turns, and its update is that of its formula."""
+
+    @with_tool
+    def test_every_round_is_a_row_that_says_how_many_are_to_come(self, talker):
+        experience = collect(talker)
+        batch, rollout, rows = experience.batch, experience.rollout, []
+        for b in range(len(rollout)):
+            turns = sorted({int(t) for t, own in zip(rollout.turn_BT[b], rollout.mask_BT[b], strict=True) if own})
+            rows += [(b, len(turns) - 1 - i, turn) for i, turn in enumerate(turns)]
+        assert max(left for _, left, _ in rows) >= 1
+        assert len(batch.reward_B) == len(rows) > len(rollout)
+        plain = answered(talker, talker.step, range(talker.settings.prompts))[1].reward_B
+        for n, (b, left, turn) in enumerate(rows):
+            assert (int(experience.answer_N[n]), int(batch.rounds_left_B[n])) == (b, left)
+            assert int(batch.group_B[n]) == b // talker.settings.group_size
+            assert float(batch.reward_B[n]) == float(plain[b])
+            assert torch.equal(batch.mask_BT[n], rollout.mask_BT[b] & (rollout.turn_BT[b] == turn))
+
+    @with_tool
+    def test_the_gradient_of_a_run_is_that_of_the_published_objective_round_by_round(self, talker):
+        """The witness: r = g^(rounds to come) R, z-scores over all rounds of a prompt, geometric means of ratios, in a loop."""
+        low, high, g = 0.1, 0.2, 0.5
+        talker.spec = objective("eapo", discount=g, low=low, high=high, unusual_clip=True)
+        experience = collect(talker)
+        weights = {name: x.clone() for name, x in talker.policy.model.state_dict().items()}
+        moved(talker)
+        planned, found = plan(talker.spec, experience.batch), []
+        rows = alive(planned).nonzero()[:, 0]
+        settings = talker.settings
+        for microbatch in (1, 4):
+            talker.settings = replace(settings, microbatch=microbatch)
+            accumulate(talker, planned, experience, rows, 1.0, None)
+            found.append(gradient(talker))
+        rollout, samples = experience.rollout, {}
+        logp_BT = score(talker.policy, rollout).logp_BT
+        n = 0
+        for b in range(len(rollout)):
+            own, turn = rollout.mask_BT[b], rollout.turn_BT[b]
+            turns = sorted(set(turn[own].tolist()))
+            for t in turns:
+                picked = own & (turn == t)
+                ratio = (logp_BT[b] - rollout.logp_sampler_BT[b])[picked].mean().exp()
+                earned = g ** (len(turns) - 1 - turns.index(t)) * float(experience.batch.reward_B[n])
+                samples.setdefault(b // settings.group_size, []).append((ratio, earned))
+                n += 1
+        terms = []
+        for group in samples.values():
+            earned = torch.tensor([r for _, r in group], dtype=torch.float64)
+            if earned.std() == 0:
+                continue
+            for ratio, r in group:
+                A = float((r - earned.mean()) / earned.std())
+                terms.append(torch.minimum(ratio * A, ratio.clamp(1 - low, 1 + high) * A))
+        assert {len(group) for group in samples.values()} != {settings.group_size}
+        (-torch.stack(terms).mean()).backward()
+        wanted = gradient(talker)
+        talker.settings = settings
+        talker.policy.model.load_state_dict(weights)
+        for each in found:
+            torch.testing.assert_close(each, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+    @with_tool
+    def test_an_objective_of_calls_trains_where_a_tool_answers_and_is_refused_where_it_is_taken_away(self, tmp_path):
+        made = train(Settings(**(COMMON | {"objective": "aspo", "steps": 1})), tmp_path / "aspo")
+        assert math.isfinite(made.metrics[-1]["loss"])
+        away = COMMON | {"task_settings": COMMON["task_settings"] | {"calls": 0}}
+        for name in ("aspo", "eapo"):
+            with pytest.raises(TrainError, match=f"{name} reads .* no environment speaks in the answers to tool_sums"):
+                new_run(Settings(**(away | {"objective": name})))
 
 
 def test_in_mixed_precision_the_sampler_and_the_trainer_agree_but_for_rounding(tmp_path):
@@ -237,7 +358,7 @@ class TestPairs:
     def test_the_gradient_does_not_depend_on_how_the_pairs_are_cut(self, name):
         found = []
         for microbatch in (1, 3, 8):
-            run = begun(objective=name, microbatch=microbatch, prompts=6, clip_norm=0.0)
+            run = begun(objective=name, microbatch=microbatch, prompts=6, clip_norm=0.0, refresh=int(name in ANEW))
             run.optimiser.step = lambda run=run: found.append(gradient(run))
             refreshed(run)
             moved(run)
@@ -245,6 +366,60 @@ class TestPairs:
         assert float(found[0].abs().max()) > 0
         for each in found[1:]:
             torch.testing.assert_close(each, found[0], rtol=0, atol=1e-4 * float(found[0].abs().max()))
+
+    @pytest.mark.parametrize("name", [name for name in PREFERENCES if name != "bradley_terry"])
+    @pytest.mark.parametrize("size", [2, 3, 4])
+    def test_the_law_of_a_pair_is_the_product_law_where_theory_asks_for_it(self, name, size):
+        """All groups of draws from a law on three answers, enumerated: pairs per group and the law of each, exactly."""
+        law, reward = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.0, 1.0, 1.0])
+        spec, found, count = preference(name), torch.zeros(3, 3, dtype=torch.float64), 0.0
+        for group in itertools.product(range(3), repeat=size):
+            chance = float(law[list(group)].prod())
+            pairs = paired(spec, reward[list(group)], torch.ones(size, dtype=torch.bool), size).tolist()
+            for i, j in pairs:
+                found[group[i], group[j]] += chance
+            count += chance * len(pairs)
+        product = torch.outer(law, law)
+        if spec.pairs == "data":
+            assert (found / count - product).abs().max() > 0.05
+            assert found.diag().sum() == 0
+        else:
+            assert count == pytest.approx(size // 2)
+            torch.testing.assert_close(found / count, product, rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("name", ["inpo", "nash_md"])
+    def test_pairs_of_self_play_are_neighbouring_draws_and_their_labels_are_told(self, name):
+        """Whatever their rewards; the loss is that of the formula with P = 1, 1/2, 0."""
+        run = begun(objective=name, refresh=1, prompts=16, microbatch=16)
+        rollout, rewarded = answered(run, 0, range(run.settings.pool))
+        refreshed(run)
+        n = len(run.pairs["group"]) // 2
+        assert n == run.settings.pool * 2 == 16
+        for k in range(n):
+            for row, drawn in ((k, 2 * k), (n + k, 2 * k + 1)):
+                length = int(rollout.real_BT[drawn].sum())
+                assert run.pairs["token_BT"][row, :length].tolist() == rollout.token_BT[drawn, :length].tolist()
+        reward = rewarded.reward_B.reshape(-1, 2)
+        label = (reward[:, 0] > reward[:, 1]).double() + 0.5 * (reward[:, 0] == reward[:, 1]).double()
+        assert set(label.tolist()) == {0.0, 0.5, 1.0}
+        moved(run)
+        pool = {k: v.double().clone() for k, v in run.pairs.items() if k in ("reference", "previous")}
+        whole = Rollout(
+            Prompts(run.pairs["prompt_token"], run.pairs["prompt_real"]),
+            run.pairs["group"],
+            sampling=run.sampling,
+            **{key: run.pairs[key] for key in ("token_BT", "real_BT", "mask_BT", "logp_sampler_BT", "turn_BT", "truncated_B")},
+        )
+        with torch.no_grad():
+            logp = score(run.policy, whole).logp_BT.sum(1).double()
+        if name == "inpo":
+            eta, tau = 0.0075, 0.0025
+            s = logp - tau / eta * pool["reference"] - (1 - tau / eta) * pool["previous"]
+            h, c = s[:n] - s[n:], 1 / (2 * eta)
+            wanted = (label * (h - c) ** 2 + (1 - label) * (h + c) ** 2).mean()
+        else:
+            wanted = -((label - 0.5 - 0.008 * (logp - pool["reference"])[:n]) * logp[:n]).mean()
+        assert update_pairs(run)["loss"] == pytest.approx(float(wanted), rel=1e-5)
 
     def test_where_no_answers_differ_there_is_nothing_to_prefer(self):
         run = begun(objective="dpo")
