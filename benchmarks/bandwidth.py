@@ -27,7 +27,7 @@ def triad(threads: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(_REPEAT):
             began = time.perf_counter()
-            parts = [pool.submit(_triad, *ends, a, b, c) for ends in itertools.pairwise(cuts)]
+            parts = [pool.submit(stream, *ends, a, b, c) for ends in itertools.pairwise(cuts)]
             for part in parts:
                 part.result()
             best = min(best, time.perf_counter() - began)
@@ -40,6 +40,7 @@ def sweep_bytes(model: MDP) -> int:
 
 
 @numba.njit(nogil=True)
-def _triad(start, stop, a, b, c):
+def stream(start, stop, a, b, c):
+    """A triad on [start, stop) of three vectors (k,)."""
     for i in range(start, stop):
         a[i] = b[i] + 3.0 * c[i]

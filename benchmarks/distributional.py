@@ -5,11 +5,15 @@ Each row runs in a process of its own; compilation and making the model are not 
 Sweeps are of a Garnet model's one policy (5 successors, discount 0.9, rewards of pairs), categorical, in float64. A sweep of n
 laws of m atoms has to read them and write them once, 16 n m bytes (`least`); where successors are spread over an array that no
 cache holds, every outcome's law comes from memory, and the old one for the distance between them, (5 + 2) 8 n m bytes
-(`moved`). Both over the bandwidth of a triad, measured between the sweeps of each row on one thread, are times; x is the
-sweep's processor seconds on one thread over the second. The target is x <= 2. The first two rows fit into caches, which are
-faster than that: there arithmetic decides, 5 multiplications an atom to mix, about 4 and two indexed additions to project.
+(`moved`). Both over the bandwidth of a triad, bytes over its processor seconds between the sweeps of each row, are times; x is
+the sweep's processor seconds on one thread over the second. The target is x <= 2. The first two rows fit into caches: there
+arithmetic decides, 5 multiplications an atom to mix, about 4 and two indexed additions to project, some 5 ns. With a bus of 40
+GB/s to itself x would be 3 or 4 on one thread, and the target missed.
+
 The peer is scipy.sparse: P @ laws, then the projection of all states as one sparse matrix with two entries a column, both made
 before (24 bytes an atom); it does not measure how far the laws moved, ours does.
+
+Quantile sweeps of the same models merge the successors' atoms. The peer is numpy: all of them sorted, row by row.
 
 Exact laws: every pair of a Garnet model (5 successors) earns 0, 1 or 2, and the laws of the sums of 50 rewards are found on the
 integers, between two distribution functions that differ by what sums of floats round, backward, all 51 stages kept.
@@ -25,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import statistics
 import sys
@@ -37,12 +42,12 @@ import numpy as np
 from banach.mdp import FiniteHorizon, instances
 from banach.mdp.law_sweeps import policy_rows
 from banach.mdp.outcome import OutcomeMDP
-from banach.solvers import Categorical, cvar_bracket, return_laws
+from banach.solvers import Categorical, Quantiles, cvar_bracket, return_laws
 from scipy.sparse import csc_array, csr_array
 
 from . import cells, machine
 from .apart import measured
-from .bandwidth import triad
+from .bandwidth import stream
 from .storage import write_json, write_page
 
 _HERE = Path(__file__).parent
@@ -53,19 +58,22 @@ _SCIPY_MOST = 30_000_000
 """Atoms up to which scipy's projection is made: it takes 24 bytes an atom, and more while it is made."""
 _ATOMS = 5_000_000
 """Atoms that are swept between two looks at the clock."""
+_TRIAD = 2**24
 SUCCESSORS, DISCOUNT = 5, 0.9
 LEVEL, STOCKS = 0.1, 200
 
 ROWS: dict[str, tuple[tuple[int, int], ...]] = {
     "sweep": ((1_000, 51), (20_000, 51), (100_000, 51), (100_000, 201), (1_000_000, 51)),
+    "quantiles": ((1_000, 51), (20_000, 51)),
     "exact": ((1_000, 101), (10_000, 101)),
     "control": ((2_000, STOCKS), (20_000, STOCKS), (100_000, STOCKS)),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure all rows, write the JSON, then the page; 0 when every row was measured."""
+    """Measure the rows of the kinds, write the JSON, then the page of all that is there; 0 when every row was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distributional", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kinds", nargs="*", metavar="kind", help=f"{', '.join(ROWS)}; the others are kept (all)")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="repetitions, of which medians are shown (5)")
     parser.add_argument("--quick", action="store_true", help="only the smallest row of each kind")
     parser.add_argument("--out", type=Path, default=_HERE / "results", help="folder of the JSON file (benchmarks/results)")
@@ -75,64 +83,110 @@ def main(arguments: list[str] | None = None) -> int:
         kind, states, size, out = options.row
         write_json(Path(out), measure(kind, int(states), int(size), options.repeat))
         return 0
-    said = ["python -m benchmarks.distributional", f"--repeat {options.repeat}", *(["--quick"] * options.quick)]
-    run: dict[str, Any] = {
-        "command": " ".join(said),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine.description(),
-        "load": os.getloadavg()[0],
-    }
-    for kind, sizes in ROWS.items():
-        run[kind] = [
-            {"states": states, "size": size}
-            | measured("distributional", [kind, str(states), str(size)], options.repeat, _TIMEOUT)
-            for states, size in (sizes[:1] if options.quick else sizes)
-        ]
+    for kind in options.kinds:
+        if kind not in ROWS:
+            parser.error(f"there is no kind {kind!r}; there are {', '.join(ROWS)}")
+    path = options.out / "distributional.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    said = ["python -m benchmarks.distributional", *options.kinds, f"--repeat {options.repeat}", *(["--quick"] * options.quick)]
     options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "distributional.json", run)
-    write_page(options.out.parent / "DISTRIBUTIONAL.md", page(run))
-    return int(any("failure" in row for kind in ROWS for row in run[kind]))
+    for kind in options.kinds or ROWS:
+        found[kind] = {
+            "command": " ".join(said),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": machine.description(),
+            "load": os.getloadavg()[0],
+            "rows": [
+                {"states": states, "size": size}
+                | measured("distributional", [kind, str(states), str(size)], options.repeat, _TIMEOUT)
+                for states, size in (ROWS[kind][:1] if options.quick else ROWS[kind])
+            ],
+        }
+        write_json(path, found)
+    write_page(options.out.parent / "DISTRIBUTIONAL.md", page(found))
+    return int(any("failure" in row for kind in found for row in found[kind]["rows"]))
 
 
 def measure(kind: str, states: int, size: int, repeat: int) -> dict[str, Any]:
     """What a row of a kind says: states, size (atoms, integers or stocks), and medians of times."""
-    return {"states": states, "size": size} | {"sweep": _sweep, "exact": _exact, "control": _control}[kind](
-        states, size, repeat
-    )
+    work = {"sweep": _sweep, "quantiles": _quantiles, "exact": _exact, "control": _control}[kind]
+    return {"states": states, "size": size} | work(states, size, repeat)
 
 
 def _sweep(states: int, size: int, repeat: int) -> dict[str, Any]:
-    problem = instances.garnet(states=states, actions=1, successors=SUCCESSORS, discount=DISCOUNT)
-    model, projection = OutcomeMDP(problem), Categorical(size)
-    rows, ends = policy_rows(model, np.zeros(states, dtype=np.int32)), model.returns_within()
-    table = projection.begin(model, ends)
-    out = table.copy()
-
-    def ours(threads: int) -> None:
-        nonlocal table, out
-        os.environ["BANACH_THREADS"] = str(threads)
-        projection.sweep(rows, ends, table, out)
-        table, out = out, table
-
-    works: dict[str, Callable[[], None]] = {"one": lambda: ours(1), "two": lambda: ours(2)}
+    ours = OurSweeps(states, Categorical(size))
+    works: dict[str, Callable[[], None]] = {"one": lambda: ours.sweep(1), "two": lambda: ours.sweep(2)}
     differ = None
     if states * size <= _SCIPY_MOST:
-        theirs = ScipySweeps(model, size, ends)
+        theirs = ScipySweeps(ours.model, size, ours.ends)
         works["scipy"] = theirs.sweep
         for _ in range(3):
-            ours(1)
+            ours.sweep(1)
             theirs.sweep()
-        differ = float(np.abs(theirs.masses.cumsum(axis=1) - table).max())
-    ours(1)
-    bandwidth, spent = [], {name: [] for name in works}
+        differ = float(np.abs(theirs.masses.cumsum(axis=1) - ours.table).max())
+    ours.sweep(1)
     many = max(1, _ATOMS // (states * size))
+    vectors = [np.full(_TRIAD, float(k)) for k in range(3)]
+    streams, spent = [], {name: [] for name in works}
     for _ in range(repeat):
-        bandwidth.append(triad(1))
+        streams.append(_clocked(lambda: stream(0, _TRIAD, *vectors)))
         for name, work in works.items():
             spent[name].append(_clocked(work, many))
-    found: dict[str, Any] = {"bandwidth": statistics.median(bandwidth), "differ": differ}
+    found: dict[str, Any] = {"bandwidth": 24 * _TRIAD / _median(streams[1:] or streams)["processor"], "differ": differ}
     found |= {"least": 16 * states * size, "moved": 8 * (SUCCESSORS + 2) * states * size}
     return found | {name: _median(each) for name, each in spent.items()}
+
+
+def _quantiles(states: int, size: int, repeat: int) -> dict[str, Any]:
+    ours = OurSweeps(states, Quantiles(size))
+    theirs = NumpyQuantiles(ours.model, ours.table.copy())
+    for _ in range(3):
+        ours.sweep(1)
+        theirs.sweep()
+    differ = float(np.abs(theirs.atoms - ours.table).max())
+    many = max(1, _ATOMS // (20 * states * size))
+    spent = [(_clocked(lambda: ours.sweep(1), many), _clocked(theirs.sweep, many)) for _ in range(repeat)]
+    one, numpy = (_median(list(each)) for each in zip(*spent, strict=True))
+    return {"differ": differ, "one": one, "numpy": numpy}
+
+
+class OurSweeps:
+    """Sweeps of a Garnet model's one policy from the middle of the returns."""
+
+    def __init__(self, states: int, projection: Categorical | Quantiles) -> None:
+        problem = instances.garnet(states=states, actions=1, successors=SUCCESSORS, discount=DISCOUNT)
+        self.model, self.projection = OutcomeMDP(problem), projection
+        self.rows, self.ends = policy_rows(self.model, np.zeros(states, dtype=np.int32)), self.model.returns_within()
+        self.table = projection.begin(self.model, self.ends)
+        self.out = self.table.copy()
+
+    def sweep(self, threads: int) -> None:
+        """One, on so many threads."""
+        os.environ["BANACH_THREADS"] = str(threads)
+        self.projection.sweep(self.rows, self.ends, self.table, self.out)
+        self.table, self.out = self.out, self.table
+
+
+class NumpyQuantiles:
+    """The same sweeps on atoms (n, m), by sorting; one action, and as many outcomes, in every state."""
+
+    def __init__(self, model: OutcomeMDP, atoms: np.ndarray) -> None:
+        problem, (n, m) = model.problem, atoms.shape
+        self.model, self.atoms = model, atoms
+        self.successor = problem.successor.reshape(n, -1)
+        self.weights = np.repeat(problem.probability.reshape(n, -1) / m, m, axis=1)
+
+    def sweep(self) -> None:
+        """One. In whole numbers: how many levels (2 i + 1)/(2 m) each atom reaches, a row's beyond those of the rows before."""
+        n, m = self.atoms.shape
+        moved = self.model.problem.reward[:, None] + self.model.discount * self.atoms[self.successor].reshape(n, -1)
+        order = moved.argsort(axis=1)
+        levels = np.take_along_axis(self.weights, order, axis=1).cumsum(axis=1)
+        offset = np.arange(n)[:, None] * (m + 1)
+        reached = np.minimum(((levels + 1e-12) * m + 0.5).astype(np.int64), m)
+        reached[:, -1] = m
+        at = np.searchsorted((reached + offset).ravel(), (np.arange(1, m + 1) + offset).ravel()).reshape(n, m)
+        self.atoms = np.take_along_axis(moved, order, axis=1).ravel()[at]
 
 
 class ScipySweeps:
@@ -207,36 +261,54 @@ def _median(spent: list[tuple[float, float]]) -> dict[str, float]:
 
 def page(run: dict[str, Any]) -> str:
     """DISTRIBUTIONAL.md."""
-    where = run["machine"]
-    versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("banach", "numpy", "scipy", "numba"))
+    tables = {
+        "sweep": (
+            "Categorical sweeps",
+            "Milliseconds a sweep: wall (processor). differ: the largest difference of the distribution functions after three.",
+            "states|atoms|GB/s|least|moved|one thread|x|two threads|scipy|scipy over ours|differ",
+            _swept,
+        ),
+        "quantiles": (
+            "Quantile sweeps",
+            "Milliseconds a sweep: wall (processor), one thread. differ: the largest difference of atoms after three.",
+            "states|atoms|ours|numpy|numpy over ours|differ",
+            _merged,
+        ),
+        "exact": (
+            "Exact laws on the integers",
+            "Seconds: wall (processor), one thread. width: W_1 between the two laws that are proved.",
+            "states|decisions|atoms a stage|seconds|width",
+            _exactly,
+        ),
+        "control": (
+            "Control with a stock",
+            "Seconds: wall (processor), both processors, both sides of the bracket.",
+            "states|stocks|sweeps|seconds|bracket",
+            _controlled,
+        ),
+    }
+    parts = []
+    for kind, (title, units, head, line) in tables.items():
+        if kind in run:
+            rows = cells.table(head, (line(row) for row in run[kind]["rows"]))
+            parts += [f"## {title}", "", units, "", _where(run[kind]), "", rows]
     return "\n".join(
         [
             "# Laws of returns, beside the memory they move",
             "",
             "\n".join((__doc__ or "").splitlines()[2:]).strip(),
             "",
-            f"`{run['command']}`, {run['date']}, commit {where['commit']}, load {run['load']:.1f}; {where['processor']}, "
-            f"{where['processors']} processors; {versions}.",
-            "",
-            "## Categorical sweeps",
-            "",
-            "Milliseconds a sweep: wall (processor). differ: the largest difference of the distribution functions after three.",
-            "",
-            cells.table(
-                "states|atoms|GB/s|least|moved|one thread|x|two threads|scipy|scipy over ours|differ",
-                (_swept(row) for row in run["sweep"]),
-            ),
-            "## Exact laws on the integers",
-            "",
-            "Seconds: wall (processor), one thread. width: W_1 between the two laws that are proved.",
-            "",
-            cells.table("states|decisions|atoms a stage|seconds|width", (_exactly(row) for row in run["exact"])),
-            "## Control with a stock",
-            "",
-            f"Seconds: wall (processor), {where['threads']} threads, both sides of the bracket.",
-            "",
-            cells.table("states|stocks|sweeps|seconds|bracket", (_controlled(row) for row in run["control"])),
+            *parts,
         ]
+    )
+
+
+def _where(run: dict[str, Any]) -> str:
+    where = run["machine"]
+    versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("banach", "numpy", "scipy", "numba"))
+    return (
+        f"`{run['command']}`, {run['date']}, commit {where['commit']}, load {run['load']:.1f}; {where['processor']}, "
+        f"{where['processors']} processors; {versions}."
     )
 
 
@@ -257,6 +329,14 @@ def _swept(row: dict[str, Any]) -> list[str]:
         f"{scipy['processor'] / one:.1f}" if scipy else "",
         f"{row['differ']:.1g}" if scipy else "",
     ]
+
+
+def _merged(row: dict[str, Any]) -> list[str]:
+    if "one" not in row:
+        return [cells.count(row["states"]), str(row["size"]), row.get("failure", ""), "", "", ""]
+    ratio = row["numpy"]["processor"] / row["one"]["processor"]
+    both = [_both(row[name], 1e3) for name in ("one", "numpy")]
+    return [cells.count(row["states"]), str(row["size"]), *both, f"{ratio:.1f}", f"{row['differ']:.1g}"]
 
 
 def _exactly(row: dict[str, Any]) -> list[str]:

@@ -18,12 +18,15 @@ def test_rows_are_measured_and_shown(monkeypatch):
     from benchmarks import distributional, machine
 
     monkeypatch.setattr(distributional, "_ATOMS", 1)
-    run = {"command": "c", "date": "d", "machine": machine.description(), "load": 0.0}
-    run["sweep"] = [distributional.measure("sweep", 60, 11, 2)]
-    run["exact"] = [distributional.measure("exact", 30, 9, 1)]
-    run["control"] = [distributional.measure("control", 20, 100, 1), {"states": 7, "size": 9, "failure": "stopped after 1 s"}]
-    (row,), (exact,), (control, _) = run["sweep"], run["exact"], run["control"]
+    monkeypatch.setattr(distributional, "_TRIAD", 1000)
+    failed = {"states": 7, "size": 9, "failure": "stopped after 1 s"}
+    sizes = {"sweep": (60, 11), "quantiles": (60, 7), "exact": (30, 9), "control": (20, 100)}
+    found = {kind: distributional.measure(kind, *size, 2) for kind, size in sizes.items()}
+    row, merged, exact, control = found.values()
+    head = {"command": "c", "date": "d", "machine": machine.description(), "load": 0.0}
+    run = {kind: head | {"rows": [each, failed]} for kind, each in found.items()}
     assert row["differ"] < 1e-13
+    assert merged["differ"] < 1e-13
     assert (row["least"], row["moved"]) == (16 * 60 * 11, 56 * 60 * 11)
     assert exact["atoms"] == 30 * 9
     assert 0 < exact["width"] < 1e-12
