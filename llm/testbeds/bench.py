@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
+from ...mdp import token_policy
 from ...mdp.instances_testbeds import digit_mixture
 from ...mdp.token import TokenProblem
 from ..objective import ObjectiveSpec
@@ -68,29 +70,66 @@ def digit_run(
     return run
 
 
+class ShiftWatch:
+    """What the steps of a run do to its policy, and how well they were predicted, token by token.
+
+    spike: the largest KL of the policy before a step to the one after it, of whole answers, in nats. ranks: of each step that
+    `predict` was told of, Spearman's rank correlation of predicted and realised KL.
+    """
+
+    def __init__(self) -> None:
+        self.spike, self.ranks = 0.0, []
+        self._before: torch.Tensor | None = None
+        self._predicted: tuple[np.ndarray, np.ndarray] | None = None
+
+    def see(self, problem: TokenProblem, now_NV: torch.Tensor) -> None:
+        """The policy, log-probabilities (N, V), before the next step."""
+        now_NV = now_NV.double()
+        if self._before is not None:
+            move_N = torch.nan_to_num(self._before.exp() * (self._before - now_NV)).sum(-1).numpy()
+            self.spike = max(self.spike, float(token_policy.occupancy(problem, self._before.numpy()) @ move_N))
+            if self._predicted is not None:
+                nodes, shift = self._predicted
+                self.ranks.append(float(np.corrcoef(rankdata(shift), rankdata(move_N[nodes]))[0, 1]))
+        self._before, self._predicted = now_NV, None
+
+    def predict(self, nodes: np.ndarray, shift: np.ndarray) -> None:
+        """Shifts, (M,), that the step to come is predicted to make at the nodes of its tokens, (M,)."""
+        if len(set(shift.tolist())) > 1 and len(set(nodes.tolist())) > 1:
+            self._predicted = nodes, shift
+
+    def numbers(self) -> dict[str, float]:
+        """`spike`, and `rank` where something was predicted: the mean over steps."""
+        ranks = [rank for rank in self.ranks if np.isfinite(rank)]
+        return {"spike": self.spike} | ({"rank": float(np.mean(ranks))} if ranks else {})
+
+
 def stability_run(
     policies: Policies,
     spec: ObjectiveSpec | SpecAt,
     tokens: int,
     dress: Dress | None = None,
     replan: Callable[[Step, Plan], Plan] | None = None,
+    watch: Callable[[], ShiftWatch] = ShiftWatch,
     **settings: Any,
 ) -> Callable[[int], Mapping[str, float]]:
-    """As `digit_run`, with `collapsed`: 1 if the reward ends below half of the best that it had been."""
+    """As `digit_run`, with `collapsed`, 1 if the reward ends below half of the best that it had been, and the numbers of a
+    `ShiftWatch`, which `replan` may tell of predictions.
+    """
 
     def run(seed: int) -> Mapping[str, float]:
         best: list[float] = []
-        found = train(
-            digits(),
-            policies(seed),
-            spec,
-            Recipe(tokens=tokens, **settings),
-            seed,
-            dress,
-            lambda _, reward: best.append(reward),
-            replan,
-        )
-        return found | {"collapsed": float(found["reward"] < max(best) / 2)}
+        shifts = watch()
+        policy = policies(seed)
+
+        def log(step: Step, reward: float) -> None:
+            best.append(reward)
+            shifts.see(step.problem, step.old_NV)
+
+        found = train(digits(), policy, spec, Recipe(tokens=tokens, **settings), seed, dress, log, replan)
+        with torch.no_grad():
+            shifts.see(digits(), policy.log_policy())
+        return found | {"collapsed": float(found["reward"] < max(best) / 2)} | shifts.numbers()
 
     return run
 

@@ -23,8 +23,12 @@ from banach.llm.objective import evaluate
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
 from banach.llm.systems.capo import CAPO, Calibrated, capo
-from hypothesis import given, settings
+from banach.llm.testbeds.bench import ShiftWatch
+from banach.mdp import token_policy
+from banach.mdp.instances_token import tiny_enum
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from torch.autograd.functional import hessian
 
 from .objective_batches import random_batch, rebuilt
@@ -229,6 +233,83 @@ def test_rejection_grows_as_each_threshold_falls(seed):
         kept = [int(plan(capo(SGDStep(0.2), **(settings_of | {name: x})), batch).mask_BT.sum()) for x in (0, 1e-3, 0.03, 1, 30)]
         assert kept == sorted(kept)
         assert kept[0] == 0
+
+
+@pytest.mark.parametrize(("base", "twice"), [("grpo", 2), ("dr_grpo", 1)])
+@given(seed=seeds)
+@few
+def test_the_mask_moves_a_sequence_s_weights_by_twice_its_rejected_share_of_the_advantage(base, twice, seed):
+    """On the policy: k of n tokens kept, sum |c' A - c A| = 2 (1 - k/n) |A| / B, and |A| / B where k = 0; with the constant
+    divisor (n - k) |A| / (B budget).
+    """
+    batch = random_batch(seed, groups=2, size=4)
+    batch = rebuilt(batch, logp_BT=batch.logp_old_BT)
+    budget = None if base == "grpo" else 4
+    spec = capo(SGDStep(0.2), 0.3, 0.05, base=base, budget=budget)
+    free = capo(SGDStep(0.2), float("inf"), float("inf"), base=base, budget=budget)
+    masked, whole = plan(spec, batch), plan(free, batch)
+    moved_B = (masked.evaluate().weight_BT - whole.evaluate().weight_BT).abs().sum(1)
+    assume(moved_B.any())
+    n_B, k_B = batch.mask_BT.sum(1), masked.mask_BT.sum(1)
+    A_B = torch.where(batch.mask_BT, whole.advantage_BT, 0.0).abs().amax(1)
+    share_B = (n_B - k_B) / (n_B if base == "grpo" else 4)
+    factor_B = torch.where((k_B == 0) | (A_B == 0), 1, twice)
+    assert torch.allclose(moved_B, factor_B * share_B * A_B / 8, atol=1e-12)
+
+
+def drifted(problem, seed, size):
+    """Log-policies (N, V) that wander."""
+    rng = np.random.default_rng(seed)
+    z = [rng.normal(size=(problem.n_nodes, problem.vocabulary_size))]
+    for scale in (size, 3 * size, size):
+        z.append(z[-1] + scale * rng.normal(size=z[0].shape))
+    return [torch.tensor(token_policy.log_policy(problem, x)) for x in z]
+
+
+def test_the_spike_of_a_run_is_the_largest_divergence_between_laws_of_whole_answers():
+    """The chain rule against a sum over all answers."""
+    problem = tiny_enum()
+    tables, watch = drifted(problem, 0, 0.3), ShiftWatch()
+    laws = [token_policy.sequence_probability(problem, t.numpy()) for t in tables]
+    moves = []
+    for k, table in enumerate(tables):
+        watch.see(problem, table)
+        if k:
+            weight = problem.prompt_probability[problem.prompt] * laws[k - 1]
+            moves.append(float(weight @ np.log(laws[k - 1] / laws[k])))
+            assert watch.numbers() == {"spike": pytest.approx(max(moves), rel=1e-9)}
+    assert moves[1] > 2 * moves[2]
+
+
+def test_the_rank_correlation_is_scipys_and_of_steps_that_were_predicted_alone():
+    problem = tiny_enum()
+    tables, watch, expected = drifted(problem, 1, 0.3), ShiftWatch(), []
+    rng = np.random.default_rng(0)
+    for k, table in enumerate(tables):
+        watch.see(problem, table)
+        if k in (0, 2):
+            nodes, shift = rng.integers(0, problem.n_nodes, 12), rng.random(12).round(1)
+            watch.predict(nodes, shift)
+            move = (table.exp() * (table - tables[k + 1])).sum(-1).numpy()
+            expected.append(spearmanr(shift, move[nodes]).statistic)
+    assert watch.ranks == pytest.approx(expected)
+    assert watch.numbers()["rank"] == pytest.approx(np.mean(expected))
+
+
+def test_a_token_s_predicted_shift_ranks_with_the_divergence_that_its_own_step_makes():
+    """One step of SGD on the last layer for each token alone, against the true KL; m_F is a sample of half its square."""
+    rng = np.random.default_rng(4)
+    foretold, realised = [], []
+    for _ in range(60):
+        log_policy, h, W, A = drawn(int(rng.integers(10**6)))
+        a = int(rng.integers(4))
+        v = torch.eye(4, dtype=torch.float64)[a] - log_policy.exp()
+        u = 0.05 * A[a] * v * h.square().sum()
+        _, m_F = predicted(SGDStep(0.05), log_policy[None], torch.tensor([a]), h[None], A[a : a + 1])
+        moved = (W @ h + u).log_softmax(-1)
+        foretold.append(m_F.item())
+        realised.append(float(log_policy.exp() @ (log_policy - moved)))
+    assert spearmanr(foretold, realised).statistic > 0.8
 
 
 @pytest.mark.parametrize("adam", [False, True])
