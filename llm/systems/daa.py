@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import SpecError
 from ..over_optimisation import OverOptimisationWatch, top_k_signals
-from ..preference_catalogue import LIKELIHOOD, dpo, hinge, ipo, rpo
+from ..preference_catalogue import LIKELIHOOD, dpo, hinge, ipo, rpo, slic_smoothed
 from ..preference_link import Linear
 from ..preference_spec import PairTerm, PointTerm, PreferenceSpec
 from .system import Reduction, System, add
@@ -80,19 +80,27 @@ class LogLinearBandit:
     def ascent(self, spec: PreferenceSpec, theta: Tensor) -> Tensor:
         """Minus the gradient of the objective's mean over the pairs, (D,), at parameters (D,), by slopes in closed form.
 
-        Raises SpecError for terms other than log-ratios of pairs and likelihoods of the chosen.
+        An answer is one token, so that sums and means over tokens are the same. Raises SpecError for terms other than contrasts
+        of clean pairs and terms of the chosen alone, of scores log pi - a log q.
         """
-        won, lost = (self.features[self.context, y] for y in (self.chosen, self.rejected))
+        features = [self.features[self.context, y] for y in (self.chosen, self.rejected)]
+        log_p = self.log_policy(theta)
+        mean = torch.einsum("xy,xyd->xd", log_p.exp(), self.features)[self.context]
         found = torch.zeros_like(theta)
         for term in spec.terms:
-            if isinstance(term, PairTerm) and term.score.reference == 1 and not term.noise and term.regress is None:
-                pull = -term.weight * term.link.slope((won - lost) @ theta)
-                found += pull @ (won - lost) / len(pull)
-            elif isinstance(term, PointTerm) and isinstance(term.link, Linear) and not term.undesirable:
-                mean = torch.einsum("xy,xyd->xd", self.log_policy(theta).exp(), self.features)
-                found += term.weight * (won - mean[self.context]).mean(0)
+            plain = isinstance(term, PairTerm | PointTerm) and not (term.score.previous or term.score.odds or term.regress)
+            if not plain or term.score.learned:
+                raise SpecError(f"{spec.name} has the term {term}: give scores log pi - a log q of sequences, without rewards")
+            level = log_p - term.score.reference * self.reference
+            won, lost = (level[self.context, y] for y in (self.chosen, self.rejected))
+            if isinstance(term, PairTerm) and not term.noise:
+                pull = -term.weight * term.link.slope(won - lost)
+                found += pull @ (features[0] - features[1]) / len(pull)
+            elif isinstance(term, PointTerm) and term.centre == "zero" and term.average != "sequences" and not term.undesirable:
+                pull = -term.weight * term.desirable * term.link.slope(won)
+                found += pull @ (features[0] - mean) / len(pull)
             else:
-                raise SpecError(f"{spec.name} has the term {term}, which is no contrast of log-ratios and no likelihood")
+                raise SpecError(f"{spec.name} has the term {term}: give contrasts of clean pairs and terms of the chosen alone")
         return found
 
 
@@ -100,7 +108,7 @@ def _run(spec: PreferenceSpec, rate: float, unlikely: float, steps: int, seed: i
     """Full-batch gradient descent, evaluated every 10 steps."""
     bandit = LogLinearBandit.drawn(seed, unlikely)
     theta, watch = torch.zeros(bandit.features.shape[-1], dtype=torch.float64), OverOptimisationWatch()
-    gain, likelihood, gap, entropy = [], [], [], []
+    gain, likelihood, gap, entropy, mass = [], [], [], [], []
     base = float((bandit.reference.exp() * bandit.gold).sum(-1).mean())
     for step in range(steps + 1):
         if step % 10 == 0:
@@ -108,19 +116,23 @@ def _run(spec: PreferenceSpec, rate: float, unlikely: float, steps: int, seed: i
             signals = top_k_signals(log_p)
             assert signals.mass is not None
             entropy.append(float(signals.entropy.mean()))
-            watch.record(entropy[-1], float(signals.mass.mean()))
+            mass.append(float(signals.mass.mean()))
+            watch.record(entropy[-1], mass[-1])
             gain.append(float((log_p.exp() * bandit.gold).sum(-1).mean()) - base)
             won, lost = (log_p[bandit.context, y].mean() for y in (bandit.chosen, bandit.rejected))
             likelihood.append(float(won))
             gap.append(float(won - lost))
         theta = theta + rate * bandit.ascent(spec, theta)
-    kept = gain[-1] if watch.stop is None else gain[watch.stop.best]
+    stop, last = watch.stop, len(gain) - 1
     best = int(np.argmax(gain))
     return {
         "best gain": gain[best],
         "at step": 10.0 * best,
         "last gain": gain[-1],
-        "kept gain": kept,
+        "kept gain": gain[last if stop is None else stop.best],
+        "kept at step": 10.0 * (last if stop is None else stop.best),
+        "stopped at step": 10.0 * (last if stop is None else stop.at),
+        "stopped by mass": float(stop is not None and stop.signal == "mass"),
         "chosen, start": likelihood[0],
         "chosen, best": likelihood[best],
         "chosen, last": likelihood[-1],
@@ -130,6 +142,9 @@ def _run(spec: PreferenceSpec, rate: float, unlikely: float, steps: int, seed: i
         "highest": max(entropy),
         "highest at step": 10.0 * int(np.argmax(entropy)),
         "last entropy": entropy[-1],
+        "top-10 mass, start": mass[0],
+        "least mass": min(mass),
+        "last mass": mass[-1],
         "RMSE less by a parabola": _bend(np.array(likelihood), np.array(gain)),
     }
 
@@ -142,7 +157,7 @@ def _bend(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def experiment(seeds: int = 8, steps: int = 3000) -> Comparison:
-    """Gold over training for six losses: where preference and likelihood are unrelated, and where the unlikely is better."""
+    """Gold over training for eight losses: where preference and likelihood are unrelated, and where the unlikely is better."""
     from ..testbeds.comparison import compare
 
     specs = {
@@ -150,7 +165,9 @@ def experiment(seeds: int = 8, steps: int = 3000) -> Comparison:
         "DPO, 0.02": (dpo(0.02), 8.0),
         "DPO, 0.5": (dpo(0.5), 0.8),
         "IPO, 0.1": (ipo(0.1), 0.01),
-        "hinge, 0.1": (hinge(0.1), 4.0),
+        "hinge without q, alpha 0.1": (slic_smoothed(1.0, 0.1), 0.4),
+        "hinge without q, alpha 1": (slic_smoothed(1.0, 1.0), 0.4),
+        "hinge of ratios, 0.1": (hinge(0.1), 4.0),
         "DPO, 0.1, likelihood 0.005": (with_likelihood(dpo(0.1), 0.005), 4.0),
     }
 
@@ -169,8 +186,11 @@ def experiment(seeds: int = 8, steps: int = 3000) -> Comparison:
             "bandit": "16 contexts, 40 answers, 12 features of gold and 12 of noise, 160 pairs from q, Bradley-Terry labels",
             "unlikely is better": "gold falls by 1.5 a nat of log q, which the policy sees",
             "training": "full batch, 3000 steps, evaluated every 10",
-            "rates": "0.4 / max(beta, 0.05), IPO 0.01",
+            "rates": "0.4 / max(beta, 0.05), IPO 0.01, hinge without q 0.4",
+            "hinges": "without q, as published: max(0, 1 - log pi_w/pi_l) + alpha log(1 + e^(1 - log pi_w/q_w)); of ratios: "
+            "max(0, 1 - beta m)",
             "entropy": "of the renormalised top 10, in nats",
+            "mass": "of the top 10",
         },
     )
 

@@ -18,13 +18,14 @@ from banach.llm.over_optimisation import (
     win_probability,
 )
 from banach.llm.pair_batch import PairBatch, Sequences
-from banach.llm.preference_catalogue import preference
+from banach.llm.preference_catalogue import preference, slic_smoothed
 from banach.llm.preference_kernel import evaluate_preference
+from banach.llm.preference_spec import PreferenceSpec
 from banach.llm.systems.daa import LogLinearBandit, with_likelihood
 from banach.llm.testbeds.policies import TablePolicy
 from banach.llm.testbeds.training import Recipe, train
 from banach.mdp.instances_token import digit_chain
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, softmax
@@ -67,6 +68,31 @@ def test_mass_on_answers_never_compared_changes_no_loss_of_margins_but_every_lik
     assert dearer > dear
     assert high - low == pytest.approx(np.full(4, np.log((1 - t) / 0.995)), abs=1e-9)
     assert end - start == pytest.approx((t - 0.005) * (outside @ gold[4:] - inside @ gold[:4]), abs=1e-9)
+
+
+@few
+@given(seed=seeds, t=st.floats(0.02, 0.99), alpha=st.floats(0.01, 2), width=st.floats(0.1, 4))
+def test_the_hinge_without_a_reference_is_as_blind_and_its_anchor_is_not(seed, t, alpha, width):
+    """max(0, width - log pi_w/pi_l) stays to the last digit as mass leaves; alpha log(1 + e^(1 - log pi_w/q_w)) rises."""
+    rng = np.random.default_rng(seed)
+    inside, outside, q = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(2)), rng.dirichlet(np.full(6, 3.0))
+    won, lost = np.array([0, 1, 2, 3]), np.array([1, 2, 3, 0])
+    spec = slic_smoothed(width, alpha)
+    bare = PreferenceSpec("its contrast", spec.terms[:1], "")
+
+    def at(t):
+        p = np.concatenate([(1 - t) * inside, t * outside])
+        one = torch.ones(4, dtype=torch.float64)
+        batch = PairBatch(*(Sequences(torch.tensor(np.log(p[y])), one, torch.tensor(np.log(q[y]))) for y in (won, lost)))
+        anchor = np.logaddexp(0, 1 - np.log(p[won] / q[won])).mean()
+        contrast = np.maximum(0, width - np.log(inside[won] / inside[lost])).mean()
+        found, whole = (float(evaluate_preference(s, batch).loss) for s in (bare, spec))
+        assert found == pytest.approx(contrast, rel=1e-9, abs=1e-12)
+        assert whole == pytest.approx(contrast + alpha * anchor, rel=1e-9)
+        return whole
+
+    totals = [at(x) for x in (0.0, t / 4, t / 2, t)]
+    assert all(b > a for a, b in pairwise(totals))
 
 
 @few
@@ -144,6 +170,14 @@ def test_entropy_rises_before_it_falls_where_the_proxy_likes_the_unlikely(seed, 
     uniform = np.full(8, 1 / 8)
     falls = [entropy(along(uniform, r, x)) for x in np.linspace(0, 5, 20)]
     assert all(a > b for a, b in pairwise(falls))
+    for start, sloped in ((q, None), (uniform, lambda x, p: -x * (p @ r**2 - (p @ r) ** 2))):
+        for x in (0.3, 1.0, 2.5):
+            p = along(start, r, x)
+            covariance = p @ (r * np.log(p)) - (p @ r) * (p @ np.log(p))
+            change = (entropy(along(start, r, x + 1e-5)) - entropy(along(start, r, x - 1e-5))) / 2e-5
+            assert change == pytest.approx(-covariance, rel=1e-5, abs=1e-8)
+            if sloped is not None:
+                assert -covariance == pytest.approx(sloped(x, p), rel=1e-9)
 
 
 def pair_at(margin, name, **settings):
@@ -169,6 +203,22 @@ def test_a_certain_label_has_no_best_margin_under_dpo_one_under_ipo_and_a_flat_s
     assert toward * (rest - margin) >= 0
     flat = pair_at(margin, "hinge", temperature=beta)[1]
     assert (flat == 0) == (beta * margin >= 1)
+
+
+@few
+@given(width=st.floats(0.1, 4), margin=st.floats(-5, 8), reference=st.floats(-6, -0.1))
+def test_the_published_hinge_is_flat_beyond_its_width_wherever_the_reference_is_but_for_its_anchor(width, margin, reference):
+    assume(abs(margin - width) > 1e-9)
+    one = torch.ones(1, dtype=torch.float64)
+    logp, ref = torch.tensor([-6.0], dtype=torch.float64), torch.tensor([reference], dtype=torch.float64)
+    batch = PairBatch(Sequences(logp, one, ref), Sequences(logp - margin, one, torch.zeros_like(ref)))
+    spec = slic_smoothed(width, 0.3)
+    bare = evaluate_preference(PreferenceSpec("its contrast", spec.terms[:1], ""), batch)
+    pull = 1.0 if margin < width else 0.0
+    assert (float(bare.weight_chosen_B), float(bare.weight_rejected_B)) == (pull, -pull)
+    whole = evaluate_preference(spec, batch)
+    assert float(whole.weight_chosen_B) == pytest.approx(pull + 0.3 * expit(1 - (-6.0 - reference)), rel=1e-12)
+    assert float(whole.weight_rejected_B) == -pull
 
 
 @few
@@ -290,20 +340,26 @@ def test_any_run_can_log_the_signals():
 
 
 @few
-@given(seed=st.integers(0, 50), weight=st.sampled_from([None, 0.3]), name=st.sampled_from(["dpo", "ipo", "hinge"]))
+@given(
+    seed=st.integers(0, 50),
+    weight=st.sampled_from([None, 0.3]),
+    name=st.sampled_from(["dpo", "ipo", "hinge", "slic", "slic_smoothed", "simpo", "cpo", "rpo"]),
+)
 def test_the_bandit_s_ascent_is_autograd_s(seed, weight, name):
     bandit = LogLinearBandit.drawn(seed, 3.0 * (seed % 2), pairs=12)
     spec = preference(name) if weight is None else with_likelihood(preference(name), weight)
     theta = torch.tensor(np.random.default_rng(seed).normal(size=bandit.features.shape[-1]), requires_grad=True)
     log_p = bandit.log_policy(theta)
     sides = [
-        Sequences(log_p[bandit.context, y], ref_B=bandit.reference[bandit.context, y]) for y in (bandit.chosen, bandit.rejected)
+        Sequences(log_p[bandit.context, y], torch.ones(12, dtype=torch.float64), bandit.reference[bandit.context, y])
+        for y in (bandit.chosen, bandit.rejected)
     ]
     (slope,) = torch.autograd.grad(-evaluate_preference(spec, PairBatch(*sides)).loss, theta)
     torch.testing.assert_close(bandit.ascent(spec, theta.detach()), slope)
 
 
-def test_the_bandit_refuses_what_it_cannot_follow():
+@pytest.mark.parametrize("name", ["orpo", "nca", "kto", "cdpo", "robust_dpo", "copg", "rebel", "sppo", "nash_md"])
+def test_the_bandit_refuses_what_it_cannot_follow(name):
     bandit = LogLinearBandit.drawn(0)
-    with pytest.raises(SpecError, match="no contrast of log-ratios"):
-        bandit.ascent(preference("simpo"), torch.zeros(24, dtype=torch.float64))
+    with pytest.raises(SpecError, match=f"{name} has the term"):
+        bandit.ascent(preference(name), torch.zeros(24, dtype=torch.float64))

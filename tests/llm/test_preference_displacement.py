@@ -49,6 +49,32 @@ def test_the_rate_of_a_log_linear_policy_has_the_sign_of_the_inner_product_of_fe
     assert rate.item() == pytest.approx(0.05 * ((phi[0] - mean) @ (phi[0] - phi[1])).item(), abs=1e-12)
 
 
+@given(seed=st.integers(0, 10_000), name=st.sampled_from(["dpo", "ipo", "hinge"]))
+@battery
+def test_anywhere_on_the_path_from_any_reference_a_finite_step_has_the_sign_of_the_inner_product(seed, name):
+    """pi of q e^(theta phi): the rate is the pull times (phi_w - E phi).(phi_w - phi_l), E under pi and not under q."""
+    rng = np.random.default_rng(seed)
+    phi, theta, log_q = rng.normal(size=(5, 3)), 0.3 * rng.normal(size=3), np.log(rng.dirichlet(np.ones(5)))
+
+    def log_policy(theta):
+        level = log_q + phi @ theta
+        return level - np.log(np.exp(level - level.max()).sum()) - level.max()
+
+    leaf = torch.tensor(theta, requires_grad=True)
+    logp = torch.log_softmax(torch.tensor(log_q) + torch.tensor(phi) @ leaf, 0)
+    batch = PairBatch(*(Sequences(logp[[y]], ref_B=torch.tensor(log_q[[y]])) for y in (0, 1)))
+    evaluation = evaluate_preference(preference(name), batch)
+    rate = likelihood_displacement(evaluation, batch.chosen.logp_B, batch.rejected.logp_B, [leaf]).item()
+    apart = phi[0] - phi[1]
+    pull = float(evaluation.weight_chosen_B)
+    inner = (phi[0] - np.exp(log_policy(theta)) @ phi) @ apart
+    assert rate == pytest.approx(pull * inner, rel=1e-10, abs=1e-12)
+    step = 1e-6 * pull * apart
+    change = log_policy(theta + step)[0] - log_policy(theta - step)[0]
+    assert change / 2e-6 == pytest.approx(pull * inner, rel=1e-4, abs=1e-7)
+    assert abs(inner * pull) < 1e-4 or np.sign(change) == np.sign(rate) == np.sign(inner) * np.sign(pull)
+
+
 def test_both_sides_of_a_pair_fall_when_a_third_response_is_what_they_have_in_common():
     phi = torch.tensor([[1, 0.1], [1, 0], [3, 2]], dtype=torch.float64)
     theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
