@@ -41,7 +41,7 @@ from .preference_kernel import as_preference_loss, evaluate_preference, per_toke
 from .preference_plan import plan_preference
 from .preference_spec import PreferenceSpec
 from .ratio import Ratio, TruncatedImportance
-from .rounds import RoundDiscount, downsampled
+from .rounds import RoundDiscount, SpreadGroups, downsampled
 from .shaping import EarlyCalls, RewardedCalls, first_calls
 from .surrogate import ClippedRatio, ClippedWeight, ImportanceWeighted, PolicyGradient
 from .systems import (
@@ -127,6 +127,7 @@ __all__ = [
     "Sequences",
     "SingleBatch",
     "SpecError",
+    "SpreadGroups",
     "Stop",
     "SuccessWeighted",
     "System",
