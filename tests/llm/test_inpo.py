@@ -8,6 +8,7 @@ import torch
 from banach.llm.pair_batch import PairBatch, Sequences
 from banach.llm.preference_catalogue import preference
 from banach.llm.preference_kernel import evaluate_preference
+from banach.llm.systems.inpo import INPO as INPO_ENTRY
 from banach.llm.systems.inpo import annotators, inpo, judged_texts, ring, spock, tournament
 from banach.mdp import preference_strategies as drawn
 from banach.mdp.preference import PreferenceGame, PreferenceOracle
@@ -368,3 +369,23 @@ def test_games_differ_by_seed_and_the_certificate_holds_on_them(build):
 def test_what_makes_no_sense_is_refused(ask, message):
     with pytest.raises(SolveError, match=message):
         ask()
+
+
+def test_the_kept_runs_are_as_the_entry_tells_them():
+    kept = INPO_ENTRY.results()
+
+    def gap(method, game):
+        return 10 ** kept.mean(method, f"log10 gap, {game}")[0]
+
+    games = ("tournament", "ring", "Spock", "annotators", "reward")
+    assert max(gap("INPO, growing eta", game) for game in games) == pytest.approx(2e-6, rel=0.2)
+    assert f"{gap('iterative DPO', 'ring'):.1f} (iterative DPO, online IPO)" in INPO_ENTRY.measured
+    assert f"{gap('online IPO', 'ring'):.1f} (iterative DPO, online IPO)" in INPO_ENTRY.measured
+    assert f"{gap('RLHF', 'ring'):.2f} (RLHF)" in INPO_ENTRY.measured
+    told = f"Spock at {gap('iterative DPO', 'Spock'):.1f} and {gap('RLHF', 'Spock'):.1f}"
+    assert told in INPO_ENTRY.measured
+    assert f"on none ({gap('INPO, eta = 3 tau', 'Spock'):.2f})" in INPO_ENTRY.measured
+    assert max(kept.numbers["INPO, eta = 30 tau"]["log10 gap, Spock"]) < -7
+    assert min(kept.numbers["INPO, eta = 3 tau"]["log10 gap, Spock"]) > -2
+    assert gap("iterative DPO", "annotators") == pytest.approx(2e-5, rel=0.2)
+    assert gap("RLHF", "annotators") == pytest.approx(1e-3, rel=0.2)
