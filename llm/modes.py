@@ -35,8 +35,8 @@ class ModeCost:
     """The cost factor as a reward transform. Raises SpecError for settings out of range.
 
     tau: a query is easy where the cheapest mode's success is above it; in [0, 1), or 1 and more for never. alpha: > 0.
-    source: of
-    p: all-forced (paper), instant (a_I), or a number in [0, 1] that stands still. gate: whether only easy queries are charged.
+    source: of p: all-forced (paper), instant (a_I), or a number in [0, 1] that stands still. gate: whether only easy queries
+    are charged; with a tau of 1 or more none is, and no rollout has to be forced.
     threshold: smallest reward of a right answer.
     """
 
@@ -55,6 +55,11 @@ class ModeCost:
         if not named and (isinstance(self.source, str) or not 0 <= self.source <= 1):
             raise SpecError(f"source={self.source!r}; give all-forced, instant, or a success rate in [0, 1]")
 
+    @property
+    def charges(self) -> bool:
+        """Whether any query can be charged."""
+        return not self.gate or self.tau < 1
+
     def __call__(self, reward_B: Tensor, batch: TokenBatch) -> Tensor:
         mode_B, forced_B = _tags(batch)
         row_B = batch.mask_BT.any(1)
@@ -63,7 +68,7 @@ class ModeCost:
         for group in torch.unique(batch.group_B[row_B]).tolist():
             mine_B = row_B & (batch.group_B == group)
             counted_B = mine_B & forced_B & (mode_B >= 0)
-            if not counted_B.any():
+            if self.charges and not counted_B.any():
                 raise BatchError(f"the group {group} has no forced rollout, so that no success rate is known: force modes")
             factor = self.factor(right_B[counted_B], mode_B[counted_B])
             shaped_B[mine_B] = torch.where(mode_B[mine_B] > 0, factor * reward_B[mine_B], reward_B[mine_B])
@@ -100,7 +105,7 @@ class LeaveOneOutModes:
         for group in torch.unique(batch.group_B[out.row_B]).tolist():
             mine = (out.row_B & (batch.group_B == group)).nonzero()[:, 0]
             mode, forced, reward = mode_B[mine], forced_B[mine] & (mode_B[mine] >= 0), out.reward_B[mine]
-            if not forced.any():
+            if self.cost.charges and not forced.any():
                 raise BatchError(f"the group {group} has no forced rollout, so that no success rate is known: force modes")
             valid = torch.where(mode >= 0, reward, 0.0)
             for i, row in enumerate(mine.tolist()):
@@ -130,12 +135,17 @@ def unbiased_square(successes: np.ndarray, rollouts: int) -> float:
     return float(rate.mean() ** 2 - (rate * (1 - rate)).sum() / (len(rate) ** 2 * (rollouts - 1)))
 
 
-def best_mode(accuracy: np.ndarray, alpha: float, easy: bool = True) -> int:
+def best_mode(
+    accuracy: np.ndarray, alpha: float, easy: bool = True, source: Literal["all-forced", "instant"] | float = "all-forced"
+) -> int:
     """The mode that the charged reward prefers, of accuracies (M,), the cheapest first; that one where it ties.
 
-    p = mean accuracy, as in a large group of forced rollouts.
+    source: of p, as in `ModeCost`, in the limit of a large group: the mean accuracy, the cheapest mode's, or a number in
+    [0, 1]. Raises SpecError for another.
     """
-    factor = adaptive_factor(float(np.mean(accuracy)), alpha) if easy else 1.0
+    cost = ModeCost(0.0, alpha, source, gate=False)
+    p = {"all-forced": float(np.mean(accuracy)), "instant": float(accuracy[0])}.get(str(cost.source), cost.source)
+    factor = adaptive_factor(float(p), alpha) if easy else 1.0
     worth = np.where(np.arange(len(accuracy)) > 0, factor, 1.0) * np.asarray(accuracy)
     return int(np.argmax(worth >= worth.max() - 1e-15))
 

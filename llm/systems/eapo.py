@@ -204,8 +204,8 @@ EAPO = add(
             "BrowseComp 3.5 % at 2 turns, 42.5 % at 2048; 40K of context",
         ),
         measured="Discounts of .995, .97 and .9 cut the turns by 2.1, 2.3 and 2.8 %, about half the published 5.7 %, and cost "
-        "0.5 to 0.8 points of success (0.892, 0.891, 0.889 against 0.897), more than the noise; at .6 success falls to 0.665. A "
-        "growing context that holds three rounds loses the question and ends at 0.661.",
+        "0.5 to 0.8 points of success (0.892, 0.891, 0.889 against 0.897), more than the noise; at .6 success falls to 0.665. "
+        "A growing context that holds three rounds loses the question and ends at 0.661.",
         bounds=("a discounted outcome is an unbiased action value",),
         experiment=experiment,
     )

@@ -51,7 +51,19 @@ def test_the_router_s_switch_point(heavy, alpha, expected):
 
 @pytest.mark.parametrize(("alpha", "expected"), [(1, 0.5), (2, 0.6180), (3, 0.6823)])
 def test_the_switch_point_with_the_instant_rate(alpha, expected):
-    assert brentq(lambda a: a - adaptive_factor(a, alpha), 0, 1) == pytest.approx(expected, abs=5e-5)
+    root = brentq(lambda a: a - adaptive_factor(a, alpha), 0, 1)
+    assert root == pytest.approx(expected, abs=5e-5)
+    assert best_mode(np.array([root + 1e-6, 1, 1]), alpha, source="instant") == 0
+    assert best_mode(np.array([root - 1e-6, 1, 1]), alpha, source="instant") == 1
+
+
+def test_a_frozen_rate_moves_the_switch_point_to_its_factor():
+    for p in (0.3, 0.6, 0.9):
+        switch = 1 - p**2
+        assert best_mode(np.array([switch + 1e-6, 1, 0.2]), 2.0, source=p) == 0
+        assert best_mode(np.array([switch - 1e-6, 1, 0.2]), 2.0, source=p) == 1
+    with pytest.raises(SpecError, match="source='teacher'"):
+        best_mode(np.ones(3), 2.0, source="teacher")
 
 
 def test_without_the_gate_heavy_modes_are_charged_where_the_cheapest_never_works():
@@ -75,6 +87,21 @@ def test_a_tabular_router_converges_to_the_rule():
         chosen = best_mode(a, 2.0)
         ties = [m for m in range(3) if worth[m] == worth[chosen]]
         assert route[ties].sum() > 0.95
+
+
+@pytest.mark.parametrize("source", ["all-forced", "instant", 0.5])
+@pytest.mark.parametrize("accuracy", [(0.3, 0.9, 0.5), (0.7, 0.9, 0.2), (0.2, 0.25, 0.3), (0.5, 0.6, 0.95)])
+def test_a_router_that_ascends_the_library_s_exact_gradient_ends_at_the_rule(accuracy, source):
+    """All groups enumerated; at alpha 1 a rate is unbiased, so that a group of any size has the rule of a large one."""
+    a, z = np.array(accuracy), np.zeros(3)
+    for _ in range(150):
+        route = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        batch, chance, n = every_group(a, 1, route)
+        found = advantages(CENTRED, (ModeCost(0.5, 1.0, source, gate=False),), batch, n)[:, -1]
+        gradient = (chance * found) @ (np.eye(3)[batch.mode_B.reshape(-1, n)[:, -1].numpy()] - route)
+        z += gradient / max(np.abs(gradient).max(), 1e-12) * 0.1
+    assert int(np.argmax(z)) == best_mode(a, 1.0, source=source)
+    assert route.max() > 0.9
 
 
 @pytest.mark.parametrize(("alpha", "p", "expected"), [(2.0, 0.0, 1.0), (2.0, 1.0, 0.0), (500.0, 0.9, 1.0), (1e-9, 0.5, 0.0)])
@@ -105,9 +132,31 @@ def test_the_square_of_a_rate_is_too_large_by_its_variance_and_can_be_repaired(a
     assert repaired == pytest.approx(p**2)
 
 
+def expected_factor(a, rho, cost):
+    """E of `ModeCost.factor` over all outcomes of rho forced rollouts in each of three modes."""
+    mode, total = torch.arange(3).repeat_interleave(rho), 0.0
+    for outcomes in itertools.product([0, 1], repeat=3 * rho):
+        chance = np.prod([a[m] if r else 1 - a[m] for m, r in zip(mode.tolist(), outcomes, strict=True)])
+        total += chance * cost.factor(torch.tensor(outcomes, dtype=torch.float64), mode)
+    return total
+
+
+@given(a=st.lists(st.floats(0.1, 0.9), min_size=3, max_size=3))
+@few
+def test_at_alpha_one_the_charge_is_unbiased_and_the_gate_adds_the_chance_of_an_easy_group(a):
+    rho, p = 2, np.mean(a)
+    assert expected_factor(a, rho, ModeCost(0.5, 1.0, gate=False)) == pytest.approx(1 - p)
+    assert expected_factor(a, rho, ModeCost(0.5, 1.0, "instant", gate=False)) == pytest.approx(1 - a[0])
+    easy = a[0] ** 2  # both instant rollouts right, the only rate above 1/2
+    assert expected_factor(a, rho, ModeCost(0.5, source=1.0)) == pytest.approx(1 - easy)
+    right = (2 + 2 * a[1] + 2 * a[2]) / 6  # E p where the gate is open, alpha 1
+    assert expected_factor(a, rho, ModeCost(0.5, 1.0)) == pytest.approx(1 - easy * right)
+
+
 def test_how_much_at_one_half():
-    assert pytest.approx(0.0278, abs=5e-5) == 3 * 0.25 / 27
-    assert pytest.approx(0.0833, abs=5e-5) == 0.25 / 3
+    for source, expected in (("all-forced", 0.0278), ("instant", 0.0833)):
+        found = 1 - expected_factor([0.5] * 3, 3, ModeCost(0.5, source=source, gate=False))
+        assert found - 0.25 == pytest.approx(expected, abs=5e-5)
 
 
 def every_group(a, rho, route):
@@ -167,6 +216,26 @@ def test_with_a_deviation_it_is_not_exact():
     assert one @ two / np.linalg.norm(one) / np.linalg.norm(two) < 1 - 1e-6
 
 
+def test_nor_where_the_rate_counts_adaptive_rollouts_too():
+    batch, chance, n = every_group(A, RHO, ROUTE)
+    cost = ModeCost(0.5, gate=False)
+    score = np.eye(3)[batch.mode_B.reshape(-1, n)[:, -1].numpy()] - ROUTE
+    exact = (chance * advantages(CENTRED, (cost,), batch, n)[:, -1]) @ score
+    counted = rebuilt(batch, forced_B=torch.ones_like(batch.forced_B))
+    gradient = (chance * advantages(CENTRED, (cost,), counted, n)[:, -1]) @ score
+    factors = np.array(
+        [
+            cost.factor(rewards, modes)
+            for rewards, modes in zip(batch.reward_B.reshape(-1, n), batch.mode_B.reshape(-1, n), strict=True)
+        ]
+    )
+    mode, right = (x.reshape(-1, n)[:, -1].numpy() for x in (batch.mode_B, batch.reward_B))
+    worth = np.array([(chance * (mode == m) * right * (factors if m else 1)).sum() / ROUTE[m] for m in range(3)])
+    own = (n - 1) / n * ROUTE * (worth - ROUTE @ worth)  # of the charge that the adaptive rollout itself moves
+    assert gradient[0] > 2 * exact[0] > 0
+    assert np.abs(gradient - own).max() > 1e-3
+
+
 def forced_gradients(part, rewards):
     """E[A (R - a)] of the first forced rollout in each mode, the logit gradient of its answer policy."""
     batch, chance, n = every_group(A, 2, ROUTE)
@@ -183,6 +252,8 @@ def test_the_charge_of_one_s_own_group_biases_forced_rollouts_and_leaving_one_ou
     assert own / frozen - 1 == pytest.approx([0.137, 0.073, 0.101], abs=2e-3)
     instant = forced_gradients(CENTRED, (ModeCost(0.5, gate=False, source="instant"),))
     assert instant[0] == pytest.approx(0.2611, abs=5e-5)
+    still = 1 - (A[0] ** 2 + A[0] * (1 - A[0]) / 2)  # a heavy rollout's outcome does not move the instant rate: no bias
+    assert instant[1:] == pytest.approx(6 / 7 * A[1:] * (1 - A[1:]) * still, abs=1e-12)
     one_out = forced_gradients(LeaveOneOutModes(ModeCost(0.5, gate=False)), ())
     batch, chance, n = every_group(A, 2, ROUTE)
     reward = batch.reward_B.reshape(-1, n)[:, :6].numpy()
@@ -219,6 +290,30 @@ def test_tags_of_forced_rollouts_have_no_gradient_and_unmasked_they_imitate_ever
         )
         [slope] = torch.autograd.grad(evaluate(apo(1.0), batch).loss, table, retain_graph=True)
         assert bool(slope.abs().max() > 1e-6) == moved
+
+
+def test_without_the_mask_forced_rollouts_pull_the_router_to_a_mode_that_it_should_leave():
+    """Reasoning is worse than the router's habit and better than the mean over modes, which is what forced rollouts see."""
+    route, a = np.array([0.9, 0.05, 0.05]), np.array([0.9, 0.8, 0.2])
+    batch, chance, n = every_group(a, 1, route)
+    found = advantages(CENTRED, (ModeCost(1.0),), batch, n)
+    score = np.eye(3)[batch.mode_B.reshape(-1, n).numpy()] - route
+    masked = (chance * found[:, -1]) @ score[:, -1]
+    whole = np.einsum("g,gi,gim->m", chance, found, score)
+    assert masked == pytest.approx((n - 1) / n * route * (a - route @ a))
+    assert masked[0] > 0 > masked[1]
+    assert whole[1] > 0 > whole[2]
+
+
+def test_with_no_charge_and_nothing_forced_it_is_grpo():
+    batch = rebuilt(random_batch(3), mode_B=torch.zeros(6, dtype=torch.int64), forced_B=torch.zeros(6, dtype=torch.bool))
+    plain = objective("grpo", beta=0.0, aggregation=Aggregation("token-mean"))
+    assert torch.equal(evaluate(apo(1.0), batch).weight_BT, evaluate(plain, batch).weight_BT)
+    centred = dataclasses.replace(plain, advantage=CENTRED)
+    left_out = evaluate(apo(1.0, leave_one_out=True), batch).weight_BT
+    assert torch.allclose(left_out, evaluate(centred, batch).weight_BT, rtol=1e-12)
+    with pytest.raises(BatchError, match="no forced"):
+        evaluate(apo(0.99), batch)
 
 
 @given(seed=seeds, gate=st.booleans(), alpha=st.sampled_from([0.5, 2.0]))

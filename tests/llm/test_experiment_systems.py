@@ -120,6 +120,11 @@ def eapo(found):
 def apo(found):
     assert found.mean("APO, alpha 2", "not instant, fact")[0] < found.mean("GRPO, accuracy only", "not instant, fact")[0]
     assert found.mean("APO, alpha 2", "accuracy")[0] > found.mean("GRPO, accuracy only", "accuracy")[0] - 0.05
+    plain = found.mean("GRPO, accuracy only", "cost of a pass")[0]
+    for arm in ("APO, alpha 1", "APO, alpha 2", "APO, alpha 4", "APO, alpha 2, rho 1", "APO, alpha 2, left out"):
+        gap, half = found.difference(arm, "cost of a pass")
+        assert gap + half < -0.15 * plain
+        assert found.mean(arm, "cost of a pass")[0] < 0.8 * plain
 
 
 def inpo(found):
