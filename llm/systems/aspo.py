@@ -168,6 +168,8 @@ ASPO = add(
             "The support theorem's proof is for {P > 0} and not for {P >= e}: with text of probability e exactly and a "
             "share c of "
             "calls the tool model gives it (1 - c) e < e. Inclusion holds for the union over policies, or at (1 - c) e.",
+            "The support theorem at e = 0 says nothing of a softmax, which gives every sequence a positive probability: it "
+            "tells models apart only by the tokens that they may emit at all.",
             "The printed clip(b, -k A, k A) has its ends reversed where a right answer has A < 0; |A| is meant.",
             "Text and figures disagree on the strengths: -2.0 and -2.5 against 1.5 and 2.",
             "Reward shaping in an all-right group does not depend on its strength: normalisation cancels it, and about "

@@ -14,9 +14,10 @@ from banach.llm.plan import plan
 from banach.llm.shaping import PRESETS, EarlyCalls, RewardedCalls, first_calls
 from banach.llm.systems.aspo import aspo
 from banach.mdp import token_policy
+from banach.mdp.errors import ModelError
 from banach.mdp.instances_testbeds import oracle_call
 from banach.mdp.token import TokenProblem
-from banach.mdp.token_support import cheapest, empirical_support
+from banach.mdp.token_support import cheapest, empirical_support, feasible, support
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,11 +168,6 @@ def test_an_oracle_of_m_bits_and_the_band_in_which_only_the_tool_model_has_suppo
     assert chance[called].sum() == pytest.approx(p)
     written = np.array([tuple(row[:bits]) == (1, 0, 1, 1)[:bits] for row in problem.token.tolist()])
     assert chance[written].sum() == pytest.approx((1 - p) * 2.0**-bits)
-    for k in (1, 5):
-        q = 2.0**-bits
-        text = 1 - (1 - q) ** k
-        assert text == pytest.approx(1 - sum(_binomial(k, 0, q) for _ in range(1)))
-        assert 1 - (1 - p) ** k >= text
     inside = empirical_support(problem, logits, p / 2)
     assert inside[called & (chance > 0.01)].any()
     assert not inside[written].any()
@@ -218,23 +214,114 @@ def test_shared_features_raise_answers_that_were_never_sampled():
     assert after[1] > 1.2 * logp[1].exp()
 
 
-@pytest.mark.parametrize(("a", "b", "c0", "budget"), [(2, 3, 10, 20), (2, 3, 30, 20), (0, 1, 5, 5)])
-def test_a_budget_separates_text_and_program_exactly_from_some_size_on(a, b, c0, budget):
-    for n in range(20):
-        text, program = a + b * n <= budget, c0 <= budget
-        strict = program and not text
-        assert strict == (c0 <= budget and n > (budget - a) / b)
-        if c0 > budget:
-            assert not program
+def unary(n, a, b):
+    """The answer to n: as text, a then b ones for each of n; by a program, one call that the environment answers."""
+    long = a + b * n
+
+    def environment(_, tokens):
+        if not tokens:
+            return None
+        if tokens[0] == 1:
+            return np.eye(3)[2]
+        return None if len(tokens) < long else np.eye(3)[2]
+
+    return TokenProblem.build(
+        3, long + 1, 1, lambda _, tokens: float(set(tokens[:long]) <= {0} or tokens[0] == 1), eos=2, environment=environment
+    )
+
+
+@pytest.mark.parametrize("c0", [3, 9])
+@pytest.mark.parametrize("budget", [2, 4, 5, 8])
+def test_a_budget_separates_text_and_program_exactly_from_some_size_on(c0, budget):
+    """a + b n tokens of text against c_0 of a program: strict iff n > (B - a)/b and c_0 <= B, over enumerated sequences."""
+    a, b = 1, 1
+    for n in range(1, 7):
+        problem = unary(n, a, b)
+        called = problem.token[:, 0] == 1
+        cost = np.where(called, c0, (problem.token == 0).sum(1))
+        right = ["right" if r else "wrong" for r in problem.reward]
+        with_tool = np.ones((problem.n_nodes, 3), dtype=bool)
+        by_text = with_tool & (np.arange(3) != 1)
+        found = {
+            name: "right" in feasible(problem, x, cost, right, budget) for name, x in (("text", by_text), ("tool", with_tool))
+        }
+        assert found["text"] == (a + b * n <= budget)
+        assert found["tool"] >= found["text"]
+        assert (found["tool"] and not found["text"]) == (n > (budget - a) / b and c0 <= budget)
+
+
+def test_the_tool_model_s_support_contains_the_text_model_s_strictly_and_a_softmax_leaves_nothing_out():
+    """supp at e = 0: sequences of allowed tokens, however improbable; supp_e of the same policy is smaller."""
+    problem = oracle(3, True)
+    tool = np.ones((problem.n_nodes, 3), dtype=bool)
+    text = tool & (np.arange(3) != 2)
+    by_text, by_tool = support(problem, text), support(problem, tool)
+    called = np.array([bool(((row == 2) & mask).any()) for row, mask in zip(problem.token, problem.mask, strict=True)])
+    assert (by_text == ~called).all()
+    assert (by_text <= by_tool).all()
+    assert by_tool.all()
+    assert not by_text.all()
+    logits = np.where(text, 0.0, -500.0)  # a call has probability e^-500, which is not 0
+    assert not empirical_support(problem, logits, 1e-9)[called].any()
+    assert (empirical_support(problem, logits, 1e-9) <= by_tool).all()
+    with pytest.raises(ModelError, match="allowed is float64"):
+        support(problem, logits)
 
 
 def test_the_cheapest_member_of_a_class_decides_what_a_budget_allows():
     problem = oracle_call()
     right = [int(r) for r in problem.reward]
     length = (problem.token >= 0).sum(1)
-    least = cheapest(problem, np.zeros((problem.n_nodes, 7)), length, right)
+    allowed = np.ones((problem.n_nodes, 7), dtype=bool)
+    least = cheapest(problem, allowed, length, right)
     assert least == {0: 1.0, 1: 3.0}  # ending at once; an accepted guess
     assert set(length[problem.reward == 1]) >= {3, 5}
+    for budget in (0.5, 1, 2.5, 3):
+        assert feasible(problem, allowed, length, right, budget) == {name for name, price in least.items() if price <= budget}
+
+
+def test_the_bias_does_not_depend_on_the_deviation_of_rewards_and_reward_shaping_does():
+    """One right answer among wrong ones more: the bias before the clip stays; what reward shaping adds to A changes."""
+    calls, part, shaped = [1, 2, 5], EarlyCalls(BASE, -2.0, 0.7), (RewardedCalls(-0.2),)
+    biases, gaps = [], []
+    for wrong in (0, 1, 12):
+        group = a_group([1.0] * 3 + [0.0] * wrong, calls + [3] * wrong)
+        biases.append(part.bias(outcome(group))[:3])
+        A = BASE(outcome(group, shaped))[:3, 0]
+        gaps.append(float(A[0] - A[2]))
+        after = part(outcome(group))[:3, 0]
+        assert float((after - BASE(outcome(group))[:3, 0]).abs().max()) <= 0.7 * float(BASE(outcome(group)).abs().max())
+    assert torch.allclose(biases[0], biases[1])
+    assert torch.allclose(biases[0], biases[2])
+    assert gaps[0] > 2 * gaps[1]
+
+
+def test_a_mean_length_forgives_small_differences_of_position_that_a_deviation_of_positions_amplifies():
+    """Calls one token apart and four apart: the bonus over the deviation is the same, the bias a quarter."""
+    near, far = (a_group([1.0, 1.0, 0.0], [2, 2 + k, 0]) for k in (1, 4))
+    bias = [EarlyCalls(BASE).bias(outcome(group)) for group in (near, far)]
+    assert torch.allclose(4 * bias[0], bias[1])
+    bonus = [outcome(group, (RewardedCalls(-0.2),)).reward_B for group in (near, far)]
+    assert torch.allclose(bonus[0], bonus[1])
+    assert float(bonus[0][0] - bonus[0][1]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_pass_at_k_of_the_text_oracle_is_that_of_a_guess_and_its_estimator_is_unbiased(bits):
+    problem, q = oracle(bits, False), 2.0**-bits
+    right = np.zeros((problem.n_nodes, 3))
+    right[:, 2] = -800.0
+    for k in (1, 4, 16, 256):
+        assert token_policy.pass_at_k(problem, right, k) == pytest.approx(1 - (1 - q) ** k, rel=1e-9)
+    for k in (1, 3, 8):
+        mean = sum(_binomial(8, c, q) * float(token_policy.pass_at_k_estimate(8, float(c), k)) for c in range(9))
+        assert mean == pytest.approx(1 - (1 - q) ** k)
+    tool, p = oracle(bits, True), 0.4
+    logits = np.zeros((tool.n_nodes, 3))
+    logits[:, 2] = -800.0
+    logits[tool.node[0, 0], 2] = np.log(2 * p / (1 - p))
+    for k in (1, 4, 16):
+        assert token_policy.pass_at_k(tool, logits, k) == pytest.approx(1 - (1 - p - (1 - p) * q) ** k)
 
 
 def test_without_calls_in_the_batch_and_with_settings_that_are_none_it_refuses():
