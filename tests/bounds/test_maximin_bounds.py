@@ -8,10 +8,13 @@ import pytest
 from banach.bounds import evidence_of, falsify, judge, verify
 from banach.bounds.games import rewarded_games
 from banach.bounds.number import approximate
-from banach.bounds.preference_maximin import BETA, CATALOGUE, COVERAGE, ETA, NO_GAP, beta, cover, eta, nats, sharp
+from banach.bounds.preference_maximin import BETA, CATALOGUE, COVERAGE, ETA, NO_GAP, SAMPLED, beta, cover, eta, nats, sharp
 from banach.mdp import preference_strategies as drawn
 from banach.mdp.preference import PreferenceGame, PreferenceOracle
 from hypothesis import given, settings
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import binom
 
 
 @pytest.mark.parametrize("bound", CATALOGUE, ids=lambda bound: bound.key)
@@ -70,6 +73,48 @@ def test_what_it_measures_is_what_a_conic_program_and_least_squares_find(name):
         assert approximate(measurement.values[cover]) == pytest.approx(apart @ spread, rel=1e-9)
         assert approximate(measurement.values[sharp]) == pytest.approx(np.exp(top) / (1 + np.exp(top)) ** 2, rel=1e-12)
         assert approximate(measurement.values[nats]) == pytest.approx(-np.log(q[best]), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["three rewards", "six rewards"])
+def test_the_quantile_over_drawn_labels_and_what_theorem_5_3_promises_of_it(name):
+    """Every count of labels in turn, its program solved by scipy and weighed by scipy's binomial law; the promise by hand."""
+    game = rewarded_games()[name]
+    reward = game.oracle.reward
+    top, ends = float(np.ptp(reward)), [int(reward.argmin()), int(reward.argmax())]
+    q = game.reference[ends] / game.reference[ends].sum()
+    seen, quantiles = [], []
+    for measurement in SAMPLED.measure(evidence_of(game)):
+        labels = measurement.parameters["labels"]
+        seen.append(labels)
+        intervals = np.ceil(top * 6 * (1 + np.exp(top)) * labels / 2)
+        iota = np.sqrt(np.log(intervals**2 / 0.1))
+        strict, price = np.sqrt(24 / labels) * iota / (1 + np.exp(top)) ** 2, labels**-0.5
+        lacking = []
+        for won in range(labels + 1):
+
+            def worth(r, won=won, strict=strict, price=price, labels=labels):
+                soft = price * np.logaddexp(*(np.log(q) + r / price)) - r.mean()
+                return (
+                    strict * soft
+                    + (won * np.logaddexp(0, r[0] - r[1]) + (labels - won) * np.logaddexp(0, r[1] - r[0])) / labels
+                )
+
+            starts = ([0.0, top], [top / 2, top / 3])
+            found = [
+                minimize(worth, x, method="L-BFGS-B", bounds=[(0, top)] * 2, options={"ftol": 1e-15, "gtol": 1e-12})
+                for x in starts
+            ]
+            r = min(found, key=lambda x: x.fun).x
+            lacking.append(top * expit(np.log(q[0] / q[1]) + (r[0] - r[1]) / price))
+        chance = binom.pmf(np.arange(labels + 1), labels, expit(top))
+        order = np.argsort(lacking)
+        quantile = np.array(lacking)[order][np.searchsorted(np.cumsum(chance[order]), 0.9)]
+        quantiles.append(quantile)
+        assert approximate(measurement.measured) == pytest.approx(quantile, rel=1e-3, abs=1e-7)
+        promised = np.sqrt(6) * (1 + np.exp(top)) ** 2 * 1.25 * iota - 4 * np.log(q[1])
+        assert SAMPLED.evaluate(measurement.values) == pytest.approx(promised / (4 * np.sqrt(labels)), rel=1e-6)
+    assert seen == [4, 12, 36]
+    assert quantiles[2] < quantiles[0] / 1000  # at a given reward, much faster than the root of nine
 
 
 @pytest.mark.parametrize("reward", [[0.0], [1.5, 1.5]], ids=["one response", "all alike"])

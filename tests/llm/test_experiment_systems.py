@@ -145,12 +145,16 @@ def copg(found):
 
 
 def rpo(found):
-    for beta in (0.1, 0.3):
-        best = found.mean(f"RPO, beta {beta}, eta 0.3", "gold at the end")[0]
-        assert best > found.mean(f"DPO, beta {beta}", "gold at the end")[0] + 0.8
-        assert best > found.mean(f"DPO, beta {beta}", "gold at its peak")[0] - 0.1
     gap, half = found.difference("RPO, beta 0.1, eta 0.3", "gold at the end")
     assert gap - half > 0.8
+    for words in ("", "; wide features"):
+        for beta in (0.1, 0.3):
+            dpo, best = f"DPO, beta {beta}{words}", f"RPO, beta {beta}, eta 0.3{words}"
+            assert found.mean(dpo, "mass never shown")[0] > found.mean(best, "mass never shown")[0] + 0.4
+            assert found.mean(best, "log-likelihood of the chosen")[0] > found.mean(dpo, "log-likelihood of the chosen")[0] + 5
+            assert found.mean(best, "gold at the end")[0] > found.mean(dpo, "gold at the end")[0] + 0.8
+            assert found.mean(best, "gold at the end")[0] > found.mean(dpo, "gold at its peak")[0] - 0.1
+    assert found.mean("RPO, beta 0.1, eta 1.0; wide features", "gold at the end")[0] < -1
 
 
 def over_optimisation(found):
@@ -159,6 +163,14 @@ def over_optimisation(found):
     assert found.mean("DPO, 0.1", "kept gain")[0] < 0.1
     for likely in ("DPO, 0.1", "DPO, 0.1; unlikely is better"):
         assert found.mean(likely, "kept gain")[0] < found.mean(likely, "last gain")[0]
+    free = "hinge without q, alpha 0.1"
+    assert found.mean(free, "last mass")[0] > found.mean(free, "top-10 mass, start")[0] + 0.1
+    assert found.mean(free, "last entropy")[0] < found.mean(free, "top-10 entropy, start")[0] - 0.1
+    free += "; unlikely is better"
+    assert found.mean(free, "last mass")[0] < found.mean(free, "top-10 mass, start")[0] - 0.2
+    assert found.mean(free, "last entropy")[0] > found.mean(free, "top-10 entropy, start")[0] + 0.3
+    assert found.mean(free, "stopped by mass")[0] == 1
+    assert found.mean(free, "kept gain")[0] < 0.1 < found.mean(free, "last gain")[0] - 1
     rise = found.mean("DPO, 0.1; unlikely is better", "highest")[0]
     assert rise > found.mean("DPO, 0.1; unlikely is better", "top-10 entropy, start")[0] + 0.1
 

@@ -85,6 +85,17 @@ def test_the_tail_is_never_shown_bad_and_unlikely():
     assert not torch.equal(bandit.features, spurious_tail(4).features)
 
 
+def test_features_s_times_as_wide_at_a_rate_s_squared_times_less_are_the_same_training():
+    narrow, wide, spec = spurious_tail(2), spurious_tail(2, spread=1.0), rpo(0.3, 1.0)
+    assert torch.equal(narrow.chosen, wide.chosen)
+    assert float(wide.features[:, :SHOWN].var()) == pytest.approx(1.0, abs=0.1)
+    one, other = (torch.zeros(12, dtype=torch.float64) for _ in range(2))
+    for _ in range(30):
+        one, other = one + 2.0 * narrow.ascent(spec, one), other + 2.0 / 12 * wide.ascent(spec, other)
+    assert float(one.norm()) > 1
+    torch.testing.assert_close(narrow.log_policy(one), wide.log_policy(other), rtol=1e-9, atol=1e-9)
+
+
 @few
 @given(seed=seeds)
 def test_the_bandits_ascent_is_the_gradient_of_the_loss(seed):
