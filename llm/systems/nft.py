@@ -10,7 +10,11 @@ Chen, Zheng et al. 2025, arXiv 2505.18116.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
 
 from ..aggregation import Aggregation
 from ..catalogue import Objective, objective, register
@@ -68,8 +72,43 @@ register(
 )
 
 
+class SplitWatch:
+    """NFT's surrogate, which notes how far the ratios of wrong answers go as it is evaluated.
+
+    part: the surrogate. largest: R of a wrong token so far. wrong, outside: wrong tokens seen, and those of R > 1/r, where the
+    implicit negative policy is negative (x < 0).
+    """
+
+    through_ratio = True
+
+    def __init__(self, part: ImplicitNegative) -> None:
+        self.part, self.largest, self.wrong, self.outside = part, 0.0, 0, 0
+
+    def value(self, ratio_BT: Tensor, logp_BT: Tensor, advantage_BT: Tensor) -> Tensor:
+        """The part's, shape (B, T)."""
+        return self.part.value(ratio_BT, logp_BT, advantage_BT)
+
+    def weight(self, ratio_BT: Tensor, logp_BT: Tensor, advantage_BT: Tensor) -> Tensor:
+        """The part's, shape (B, T), noted."""
+        wrong_BT = advantage_BT < 0
+        self.wrong += int(wrong_BT.sum())
+        self.outside += int((wrong_BT & (self.part.rate(advantage_BT) * ratio_BT > 1)).sum())
+        self.largest = max([self.largest, *ratio_BT[wrong_BT].tolist()])
+        return self.part.weight(ratio_BT, logp_BT, advantage_BT)
+
+    def clipped(self, ratio_BT: Tensor, advantage_BT: Tensor) -> Tensor:
+        """The part's, shape (B, T), bool."""
+        return self.part.clipped(ratio_BT, advantage_BT)
+
+    def check(self, level: str) -> None:
+        """The part's."""
+        self.part.check(level)
+
+
 def experiment(seeds: int = 5, tokens: int = 10_000) -> Comparison:
-    """NFT, RFT, GRPO, Dr. GRPO and DAPO with one and with sixteen minibatches a batch, on DigitChain."""
+    """NFT, RFT, GRPO, Dr. GRPO and DAPO with one and with sixteen minibatches a batch, on DigitChain; of NFT also how far the
+    ratios of wrong answers go.
+    """
     from ..testbeds.bench import DIGITS, digit_policies, digit_run, side_by_side
     from ..testbeds.comparison import compare
 
@@ -83,16 +122,23 @@ def experiment(seeds: int = 5, tokens: int = 10_000) -> Comparison:
         "NFT, std": nft(by="std"),
         "NFT, floor 0.01": nft(epsilon=0.01),
     }
-    methods = {
-        name: side_by_side(
-            {
-                "on the policy": digit_run(policies, spec, tokens, rate=2e-3),
-                "16 minibatches": digit_run(policies, spec, tokens, rate=5e-4, minibatches=16),
-            },
-            ("reward", "entropy"),
-        )
-        for name, spec in specs.items()
-    }
+
+    def watched(spec: ObjectiveSpec, **recipe: Any):
+        def run(seed: int) -> Mapping[str, float]:
+            if not isinstance(spec.surrogate, ImplicitNegative):
+                return digit_run(policies, spec, tokens, **recipe)(seed)
+            watch = SplitWatch(spec.surrogate)
+            found = digit_run(policies, replace(spec, surrogate=watch), tokens, **recipe)(seed)
+            return {**found, "largest ratio": watch.largest, "outside": watch.outside / max(watch.wrong, 1)}
+
+        return run
+
+    def method(spec: ObjectiveSpec):
+        more = ("largest ratio", "outside") if isinstance(spec.surrogate, ImplicitNegative) else ()
+        runs = {"on the policy": watched(spec, rate=2e-3), "16 minibatches": watched(spec, rate=5e-4, minibatches=16)}
+        return side_by_side(runs, ("reward", "entropy", *more))
+
+    methods = {name: method(spec) for name, spec in specs.items()}
     return compare(
         "NFT against GRPO, Dr. GRPO, DAPO and RFT on DigitChain, equal sampled tokens",
         methods,

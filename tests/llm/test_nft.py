@@ -1,16 +1,22 @@
 """NFT: the split and its optimum, what it equals on the policy, its weights off it, where the token loss goes astray."""
 
+import dataclasses
 import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from banach.llm.advantage import Given, GroupAdvantage
+from banach.llm.aggregation import Aggregation
 from banach.llm.catalogue import objective
 from banach.llm.errors import BatchError, ClipRangeError, SpecError
 from banach.llm.implicit_policy import ImplicitNegative, SuccessWeighted, prompt_weight
+from banach.llm.mask import DynamicSampling
 from banach.llm.objective import ObjectiveSpec, evaluate
-from banach.llm.systems.nft import NFT, nft
+from banach.llm.ratio import Ratio
+from banach.llm.surrogate import ImportanceWeighted
+from banach.llm.systems.nft import NFT, SplitWatch, nft
 from banach.mdp.instances_token import tiny_enum
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -67,31 +73,86 @@ def test_right_answers_wrong_answers_and_both_have_their_optimum_at_the_conditio
         assert population_loss(moved, old, s, parts) > loss - 1e-12
 
 
-@pytest.mark.parametrize("by", ["centred", "std"])
+@pytest.mark.parametrize("by", ["centred", "std", "one"])
 @given(seed=seeds)
 @few
-def test_on_the_policy_it_ascends_success_or_its_arcsine(by, seed):
+def test_on_the_policy_it_ascends_success_or_its_arcsine_or_the_logarithm_of_failure(by, seed):
     """Infinite groups: the gradient of the population loss at the old policy, against finite formulas of J."""
     logits = np.random.default_rng(seed).normal(size=(TINY.n_nodes, TINY.vocabulary_size))
     p = success(TINY, torch.tensor(logits)).numpy()[TINY.prompt]
-    w = 1 - p if by == "centred" else np.sqrt((1 - p) / p)
+    w = {"centred": 1 - p, "std": np.sqrt((1 - p) / p), "one": np.ones_like(p)}[by]
     advantage = np.where(TINY.reward == 1, w, -w * p / (1 - p))[:, None].repeat(TINY.horizon, 1)
-    from banach.llm.advantage import Given
-    from banach.llm.aggregation import Aggregation
-    from banach.llm.ratio import Ratio
-
     spec = ObjectiveSpec("limit", Given(), ImplicitNegative(by), Ratio("token"), Aggregation("sequence-mean-token-sum"))
     found = expected_gradient(spec, TINY, logits, advantage_BT=advantage)
     rho = torch.tensor(TINY.prompt_probability)
-    scalar = (lambda z: rho @ success(TINY, z)) if by == "centred" else (lambda z: rho @ (2 * success(TINY, z).sqrt().arcsin()))
-    assert np.allclose(found, gradient_of(scalar, logits), atol=1e-10)
+    of_success = {"centred": lambda p: p, "std": lambda p: 2 * p.sqrt().arcsin(), "one": lambda p: -(1 - p).log()}[by]
+    assert np.allclose(found, gradient_of(lambda z: rho @ of_success(success(TINY, z)), logits), atol=1e-10)
+
+
+def on_groups(by):
+    """The policy gradient that a prompt weight stands for, with plain ratios: GRPO's, or Dr. GRPO's."""
+    advantage = GroupAdvantage("group-mean", "group-std", 0) if by == "std" else GroupAdvantage("group-mean")
+    return ObjectiveSpec(
+        "plain", advantage, ImportanceWeighted(), Ratio("token"), Aggregation("token-mean"), filters=(DynamicSampling(),)
+    )
+
+
+@pytest.mark.parametrize("by", ["centred", "std"])
+@given(seed=seeds, epsilon=st.sampled_from([0.01, 0.3, 1.0]))
+@few
+def test_off_the_policy_it_differs_in_what_stands_for_the_ratio_alone(by, seed, epsilon):
+    """GRPO's weights with R replaced by 1 in a right answer and by R / max(x, eps) in a wrong one (Proposition 4.1)."""
+    batch = random_batch(seed, groups=3, size=4, drift=1.0)
+    ours, theirs = (evaluate(spec, batch).weight_BT for spec in (nft(by, epsilon=epsilon, least=0.0), on_groups(by)))
+    R_BT = (batch.logp_BT.detach() - batch.logp_old_BT).exp()
+    reward, group = batch.reward_B, batch.group_B
+    rate_B = torch.stack([reward[group == g].mean() for g in group]).clamp(max=1 - 1e-9)
+    x_BT = (1 - rate_B[:, None] * R_BT) / (1 - rate_B[:, None])
+    instead_BT = torch.where(reward[:, None] == 1, 1.0, R_BT / x_BT.clamp(min=epsilon))
+    assert torch.allclose(ours, torch.where(batch.mask_BT, theirs * instead_BT / R_BT, 0.0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["centred", "std"])
+@pytest.mark.parametrize("epsilon", [1e-6, 0.3, 1.0])
+def test_on_the_policy_no_floor_up_to_one_is_seen(by, epsilon):
+    """Proposition 4.2; a floor above one would shrink what wrong answers weigh, and is refused."""
+    batch = random_batch(5, groups=4, size=4)
+    batch = rebuilt(batch, logp_BT=batch.logp_old_BT)
+    ours, theirs = (evaluate(spec, batch).weight_BT for spec in (nft(by, epsilon=epsilon, least=0.0), on_groups(by)))
+    assert (theirs < 0).any()
+    assert (theirs > 0).any()
+    assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-15)
+    with pytest.raises(ClipRangeError, match=r"epsilon=1\.01"):
+        nft(by, epsilon=1.01)
+
+
+@given(seed=seeds)
+@few
+def test_descending_the_loss_ends_at_the_conditional_policy_and_rounds_of_it_multiply_its_odds(seed):
+    """Theorem 3.1 by the library's loss and an optimiser that knows nothing of pi+; each round gains Var(s)/r."""
+    old, s = drawn(seed, 4)
+    policy = old
+    for n in (1, 2):
+        rate = policy @ s
+        z = torch.tensor(np.log(policy), requires_grad=True)
+        descent = torch.optim.LBFGS([z], max_iter=300, tolerance_grad=1e-11, tolerance_change=0, line_search_fn="strong_wolfe")
+
+        def loss(z=z, policy=policy, descent=descent):
+            descent.zero_grad()
+            found = population_loss(z, policy, s)
+            found.backward()
+            return found
+
+        descent.step(loss)
+        gain = policy @ (s - rate) ** 2 / rate
+        policy = z.detach().softmax(-1).numpy()
+        assert policy == pytest.approx(old * s**n / (old @ s**n), abs=1e-5)
+        assert policy @ s == pytest.approx(rate + gain, abs=1e-5)
 
 
 def test_with_bessel_s_deviation_the_factor_is_root_of_k_minus_one_over_k():
     batch = rebuilt(random_batch(3, rewards=BINARY), reward_B=torch.tensor([1.0, 0, 0, 1, 1, 0], dtype=torch.float64))
     batch = rebuilt(batch, logp_BT=batch.logp_old_BT)
-    from banach.llm.aggregation import Aggregation
-
     grpo = objective("grpo", beta=0.0, ddof=1, aggregation=Aggregation("token-mean"))
     ours, theirs = evaluate(nft(by="std"), batch).weight_BT, evaluate(grpo, batch).weight_BT
     assert torch.allclose(ours * math.sqrt(2 / 3), theirs)
@@ -256,6 +317,23 @@ def test_the_library_s_negative_policy_is_the_old_one_less_the_rate_times_the_ne
     found, meant = negative[inside], (old - rate * new)[inside] / (1 - rate)
     assert found == pytest.approx(meant, rel=1e-6, abs=1e-9)
     assert bool(part.clipped(R, A).any()) == bool((~inside).any())
+
+
+def test_a_watch_notes_the_largest_ratio_of_a_wrong_answer_and_how_many_leave_the_split_and_changes_nothing():
+    batch = random_batch(3, groups=4, size=4, drift=2.0)
+    spec = nft(least=0.0)
+    watch = SplitWatch(spec.surrogate)
+    found, plain = (evaluate(x, batch) for x in (dataclasses.replace(spec, surrogate=watch), spec))
+    assert torch.equal(found.weight_BT, plain.weight_BT)
+    assert found.loss == plain.loss
+    wrong, outside, largest = 0, 0, 0.0
+    for i, t in batch.mask_BT.nonzero().tolist():
+        mates = batch.reward_B[batch.group_B == batch.group_B[i]]
+        if batch.reward_B[i] == 0 and mates.any():
+            R = math.exp((batch.logp_BT.detach() - batch.logp_old_BT)[i, t])
+            wrong, outside, largest = wrong + 1, outside + int(R * mates.mean() > 1), max(largest, R)
+    assert 0 < outside < wrong
+    assert (watch.wrong, watch.outside, watch.largest) == (wrong, outside, pytest.approx(largest))
 
 
 def test_the_kept_runs_give_rejection_fine_tuning_more_entropy_than_nft_and_a_low_floor_less_reward():
