@@ -341,3 +341,7 @@ def test_the_kept_runs_give_rejection_fine_tuning_more_entropy_than_nft_and_a_lo
     assert kept.mean("RFT", "entropy, 16 minibatches")[0] > kept.mean("NFT", "entropy, 16 minibatches")[0]
     worst, half = kept.difference("NFT, floor 0.01", "reward, 16 minibatches")
     assert worst + half < 0
+    assert set(kept.numbers["NFT"]["largest ratio, on the policy"]) == {1.0}
+    largest = kept.numbers["NFT"]["largest ratio, 16 minibatches"]
+    assert f"reaches {min(largest):.1f} to {max(largest):.1f}" in NFT.measured
+    assert kept.mean("NFT", "outside, 16 minibatches")[0] == pytest.approx(0.01, abs=0.002)
