@@ -421,6 +421,10 @@ def test_the_kept_runs_collapse_at_twenty_times_the_rate_alone_and_tell_no_metho
         for where in ("20x", "20x, small"):
             gap, half = kept.difference(method, f"collapsed, {where}")
             assert abs(gap) <= half
+    for rate in ("1x", "5x", "20x", "20x, small"):
+        assert 0.35 < kept.mean("CAPO", f"rank, {rate}")[0] < 0.6
+        gap, half = kept.difference("CAPO", f"spike, {rate}")
+        assert abs(gap) <= half
     gap, half = kept.difference("GRPO, KL to the start 1", "reward, 5x")
     assert -half < gap < 0
     assert kept.mean("GRPO", "collapsed, 20x, small")[0] > 0
