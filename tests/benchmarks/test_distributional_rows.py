@@ -52,3 +52,9 @@ def test_scipys_sweeps_end_in_the_same_laws(points):
         theirs.sweep()
     ours = projected_evaluation(problem, np.zeros(40, dtype=int), Categorical(points), tol=1e-9)
     np.testing.assert_allclose(theirs.masses, ours.weights, rtol=0, atol=1e-7)
+
+
+def test_a_row_that_fails_says_so():
+    from benchmarks.apart import measured
+
+    assert "KeyError" in measured("distributional", ["no such kind", "1", "1"], 1, 100)["failure"]

@@ -172,8 +172,18 @@ def test_classes_part_where_means_are_two_hoeffding_radii_apart(episodes, delta)
         # The starts' laws of the next class are then 2 apart, two Weissman radii of 2 classes are less where episodes are many.
         wide = 2 * np.sqrt(2 * (2 * np.log(2) + np.log(1 / delta)) / episodes)
         assert (found[tree.number[(0,)]] != found[tree.number[(1,)]]) == (parted and wide < 2)
-        # A history that was never seen is where most are.
-        assert found[tree.number[(0, 1, 2)]] == found[tree.number[(0, 0, 2)]]
+
+
+def test_a_history_that_was_never_seen_is_in_the_largest_class_not_in_that_of_the_most_visited_history():
+    """After beginnings 0 (50 episodes, reward 1), and 1 and 2 (40 each, reward 0, one class of 80); none begins with 3."""
+    tree = history_tree(noisy_chain(4, 2))
+    starts = np.repeat([0, 1, 2], [50, 40, 40])
+    seen, done = np.stack([starts, np.zeros_like(starts)], axis=1), np.tile([0, 1], (130, 1))
+    pays = np.stack([np.zeros(130), (starts == 0).astype(float)], axis=1)
+    found = classes_from_data(tree, tree.trajectories(Episodes(seen, done, pays))).states
+    most, one, other, never = (found[tree.number[(k, 0, 0)]] for k in range(4))
+    assert most != one
+    assert one == other == never
 
 
 def test_what_does_not_fit_is_refused():
