@@ -28,10 +28,13 @@ Coverage (of a comparator p by the labels, against b): with v = p - b and S the 
 
     C^2 = sup_D <v, D>^2 / sum_{i<j} S_ij (D_i - D_j)^2 = v' S^+ v,     infinite unless v sums to 0 on each component,
 
-and C^2 <= max_{i<j} (p_i b_j + p_j b_i) / S_ij, by Jensen.
+and C^2 <= max_{i<j} (p_i b_j + p_j b_i) / S_ij, by Jensen. The true reward r* lies above those of a box by
+multiples of the D with D_i <= 0 where r*_i = 0 and D_i >= 0 where r*_i = top; over these, by duality,
+
+    C^2 = min { w' S^+ w : w <= v where r*_i = 0, w >= v where r*_i = top, w = v elsewhere, w in the range of S }.
 
 Liu et al. 2024, arXiv 2405.16436 (RPO; Algorithm 1 with b the base policy). The bracket, the criterion of existence, the
-Laplacian form of the coverage and sup over the box by its slope: derived here.
+Laplacian form of the coverage, its cone and sup over the box by its slope: derived here.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from flint import arb, ctx, fmpq
+from scipy.optimize import nnls
 from scipy.sparse.csgraph import connected_components
 
 from ..mdp.preference import distribution
@@ -246,15 +250,56 @@ def likelihood_floor(problem: RegularizedPO) -> np.ndarray:
         return -rpo_loss(problem, problem.reference) / (problem.eta * problem.temperature * problem.baseline)
 
 
-def preference_coverage(problem: RegularizedPO, comparator: np.ndarray) -> float:
-    """C of a comparator (n,) for rewards without bounds; infinite where labels say nothing of some of what sets it apart."""
+def preference_coverage(
+    problem: RegularizedPO, comparator: np.ndarray, reward: np.ndarray | None = None, top: float = math.inf
+) -> float:
+    """C of a comparator (n,), for a true reward r* (n,) in [0, top]^n; without r*, for rewards that have no bounds.
+
+    Infinite where labels miss some of what sets the comparator apart. A true reward inside the box changes nothing; on
+    its floor or top only one direction is left to err in. Raises SolveError for r* outside the box, or a box without r*.
+    """
     apart = distribution(comparator, problem.n_responses, "comparator") - problem.baseline
+    floor, ceiling = np.zeros((2, len(apart)), bool)
+    if reward is not None:
+        true = _true_reward(reward, len(apart), top)
+        floor, ceiling = true == 0, true == top
+    elif top < math.inf:
+        raise SolveError(f"top is {top!r} and there is no reward: coverage depends on where in the box the true reward lies")
     shown = problem.wins + problem.wins.T
     _, part = connected_components(shown > 0, directed=False)
-    if np.abs(np.bincount(part, apart)).max() > 1e-12:
+    owed, held_down, held_up = (np.bincount(part, x) for x in (apart, floor, ceiling))
+    if ((owed > 1e-12) & (held_down == 0)).any() or ((owed < -1e-12) & (held_up == 0)).any():
         return math.inf
     laplacian = np.diag(shown.sum(axis=1)) - shown
-    return math.sqrt(max(0.0, float(apart @ np.linalg.pinv(laplacian, hermitian=True) @ apart)))
+    if not (floor | ceiling).any():
+        return math.sqrt(max(0.0, float(apart @ np.linalg.pinv(laplacian, hermitian=True) @ apart)))
+    return _least_work(laplacian, apart, floor, ceiling)
+
+
+def _least_work(laplacian: np.ndarray, apart: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> float:
+    """min sqrt(w' S^+ w) over w in the range of S: <= v at the floor, >= v at the ceiling, else v; there is one.
+
+    With S = A'A, w = A'x: the least |x| under linear inequalities, by non-negative least squares (Lawson and Hanson 1974, 23).
+    """
+    sizes, axes = np.linalg.eigh(laplacian)
+    kept = sizes > 1e-12 * max(float(sizes[-1]), 1e-300)
+    root = np.sqrt(sizes[kept])[:, None] * axes[:, kept].T
+    scale = max(float(np.abs(apart).max()), 1e-300)
+    above, below = np.flatnonzero(~floor), np.flatnonzero(~ceiling)
+    rules = np.hstack([root[:, above], -root[:, below]])
+    least = np.concatenate([apart[above], -apart[below]]) / scale
+    target = np.zeros(len(root) + 1)
+    target[-1] = 1.0
+    found, _ = nnls(np.vstack([rules, least]), target, maxiter=30 * len(least) + 100)
+    left = np.vstack([rules, least]) @ found - target
+    return scale * float(np.linalg.norm(left[:-1])) / -float(left[-1])
+
+
+def _true_reward(reward: np.ndarray, n: int, top: float) -> np.ndarray:
+    reward = np.asarray(reward, dtype=np.float64)
+    if reward.shape != (n,) or not ((reward >= 0) & (reward <= top)).all():
+        raise SolveError(f"the true reward must be ({n},) numbers in [0, {top}]")
+    return reward
 
 
 def density_ratio(problem: RegularizedPO, comparator: np.ndarray) -> float:
@@ -277,9 +322,7 @@ def suboptimality_bound(
     The concave maximum is bounded from above by the slope at a point near it. Raises SolveError for r* outside the box.
     """
     comparator = distribution(comparator, problem.n_responses, "comparator")
-    reward = np.asarray(reward, dtype=np.float64)
-    if reward.shape != comparator.shape or not ((reward >= 0) & (reward <= top)).all():
-        raise SolveError(f"the true reward must be ({len(comparator)},) numbers in [0, {top}]")
+    reward = _true_reward(reward, len(comparator), top)
     believed, apart = answer.reward.copy(), comparator - problem.baseline
     bound = math.inf
     for _ in range(steps):

@@ -5,6 +5,7 @@ numbers may differ in their last digits, and a run may then part from the commit
 """
 
 import json
+import math
 
 import pytest
 import torch
@@ -155,6 +156,17 @@ def rpo(found):
             assert found.mean(best, "gold at the end")[0] > found.mean(dpo, "gold at the end")[0] + 0.8
             assert found.mean(best, "gold at the end")[0] > found.mean(dpo, "gold at its peak")[0] - 0.1
     assert found.mean("RPO, beta 0.1, eta 1.0; wide features", "gold at the end")[0] < -1
+    many, few = (lambda name, n=n: found.mean(name, f"lacking, {n} labels")[0] for n in (50000, 500))
+    theirs, tenth = "RPO, the theorem's beta and eta", "RPO, the theorem's beta, a tenth of its eta"
+    fixed = "DPO, beta 0.1 for good"
+    assert many(fixed) > few(fixed) - 0.1  # a plateau
+    assert many(fixed) > many("RPO, beta 0.1, a tenth of the theorem's eta") + 0.2
+    assert -0.35 < math.log(many(theirs) / few(theirs)) / math.log(100) < -0.2
+    assert -0.6 < math.log(many(tenth) / few(tenth)) / math.log(100) < -0.4
+    assert few(tenth) < few(theirs) - 0.05
+    assert many("DPO, the theorem's beta") < many(tenth)
+    at_first = "lacking, 50 labels"
+    assert found.mean("DPO, the theorem's beta", at_first)[0] > found.mean(theirs, at_first)[0] + 0.1
 
 
 def over_optimisation(found):

@@ -1,12 +1,14 @@
 """RPO's loss by the kernel is the maximin game's on tables, and its testbed is what its words say."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from banach.llm.pair_batch import PairBatch, Sequences
 from banach.llm.preference_catalogue import dpo, rpo
 from banach.llm.preference_kernel import evaluate_preference
-from banach.llm.systems.rpo import SHOWN, spurious_tail
+from banach.llm.systems.rpo import SHOWN, lacking, spurious_tail, theorem_eta
 from banach.solvers import RegularizedPO, rpo_optimum
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,3 +118,19 @@ def test_without_weight_it_is_dpo():
     pairs = batch(log_p, chosen, rejected, log_q)
     near, plain = (float(evaluate_preference(spec, pairs).loss) for spec in (rpo(0.2, 1e-12), dpo(0.2)))
     assert near == pytest.approx(plain, abs=1e-10)
+
+
+def test_the_theorems_weight_is_written_out_once_by_hand():
+    balls = math.ceil(3 * 2.0 * (1 + math.e**2) * 40) ** 3
+    assert theorem_eta(40, 3, 2.0, 0.05) == pytest.approx((1 + math.e**2) ** -2 * math.sqrt(24 * math.log(balls / 0.05) / 40))
+
+
+def test_an_arm_that_nobody_showed_stays_with_dpo_and_leaves_with_rpo():
+    """With 50,000 labels rewards are known: what DPO lacks is the reference's tail at the mean reward, by Gibbs's law."""
+    reward, beta = np.linspace(0, 1, 20), 0.1
+    weight = 0.1 / 20 * np.exp(reward / beta)
+    tail = 0.9 * math.exp(reward.mean() / beta)
+    wanted = 1 - float(weight @ reward) / (weight.sum() + tail)
+    assert lacking(50_000, 0, beta, None) == pytest.approx(wanted, abs=0.08)
+    guarded = 1 - float(weight @ reward) / (weight.sum() + 0.9)
+    assert lacking(50_000, 0, beta, 1e-4) == pytest.approx(guarded, abs=0.03)

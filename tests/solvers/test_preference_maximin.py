@@ -217,19 +217,57 @@ def test_coverage_is_the_largest_ratio_and_below_the_density_ratio(seed):
 
 
 @given(SEED)
+@settings(max_examples=40, deadline=None)
+def test_coverage_in_a_box_is_the_largest_ratio_of_what_lies_between_the_truth_and_its_rewards(seed):
+    """Against a conic program on D = r* - r, and a linear one that says whether labels leave a direction free."""
+    problem, rng = drawn(seed, sparse=True), np.random.default_rng(seed + 5)
+    assume(problem.wins.any())
+    n, top = problem.n_responses, float(rng.uniform(0.5, 3))
+    comparator, reward = rng.dirichlet(np.ones(n)), rng.choice([0.0, 0.4 * top, top], n)
+    found = preference_coverage(problem, comparator, reward, top)
+    shown, apart = problem.wins + problem.wins.T, comparator - problem.baseline
+    pairs = [(i, j) for i in range(n) for j in range(i) if shown[i, j] > 0]
+    d = cp.Variable(n)
+    cone = [d[i] <= 0 for i in np.flatnonzero(reward == 0)] + [d[i] >= 0 for i in np.flatnonzero(reward == top)]
+    free = cp.Problem(cp.Maximize(apart @ d), [*cone, *(d[i] == d[j] for i, j in pairs), d >= -1, d <= 1])
+    if free.solve(solver="CLARABEL") > 1e-7:
+        assert found == math.inf
+        return
+    seen = cp.hstack([math.sqrt(shown[i, j]) * (d[i] - d[j]) for i, j in pairs])
+    conic = cp.Problem(cp.Maximize(apart @ d), [*cone, cp.sum_squares(seen) <= 1, d >= -1e3, d <= 1e3]).solve(solver="CLARABEL")
+    assert found == pytest.approx(conic, abs=1e-5)
+    assert found <= preference_coverage(problem, comparator) * (1 + 1e-9)
+
+
+def test_a_box_covers_what_it_cannot_overrate():
+    """One pair is shown, the third response is the worst and the comparator gives it: it costs nothing to have seen nothing."""
+    wins = np.array([[0.0, 3, 0], [1, 0, 0], [0, 0, 0]])
+    problem, comparator = RegularizedPO(wins, np.full(3, 1 / 3), np.array([0.5, 0.5, 0.0]), 0.3, 0.5), np.array([0.5, 0.3, 0.2])
+    assert preference_coverage(problem, comparator) == math.inf
+    assert preference_coverage(problem, comparator, np.array([0.5, 0.2, 0.0]), 1.0) == math.inf  # others could be overrated
+    assert preference_coverage(problem, comparator, np.array([1.0, 0.2, 0.0]), 1.0) == pytest.approx(0.2)
+    assert preference_coverage(problem, comparator, np.array([0.5, 0.2, 0.1]), 1.0) == math.inf
+    with pytest.raises(SolveError, match="where in the box the true reward lies"):
+        preference_coverage(problem, comparator, top=1.0)
+    with pytest.raises(SolveError, match=r"must be \(3,\) numbers in \[0, 1.0\]"):
+        preference_coverage(problem, comparator, np.array([0.5, 0.2, 1.1]), 1.0)
+
+
+@given(SEED)
 @settings(max_examples=20, deadline=None)
 def test_with_all_labels_of_the_law_the_loss_is_bounded_by_coverage(seed):
     """J(p) - J(p^) <= C^2 eta / (8 kappa^2) + beta KL(p | q), kappa = sigma(R) sigma(-R), the labels being their own law."""
     rng = np.random.default_rng(seed)
     n, top = int(rng.integers(2, 5)), float(rng.uniform(0.5, 2))
     reward, pairs = rng.uniform(0, top, n), np.triu(rng.dirichlet(np.ones(n * n)).reshape(n, n), 1)
+    reward[rng.integers(n)] = 0.0  # the truth on the box's floor: its coverage counts only what can be overrated
     wins = pairs / (1 + np.exp(reward[None, :] - reward[:, None]))
     wins = wins + (pairs - wins).T
     problem = RegularizedPO(wins, rng.dirichlet(np.ones(n) * 2), rng.dirichlet(np.ones(n)), float(rng.uniform(0.01, 0.5)), 0.3)
     answer = maximin(problem, top)
     kappa = 1 / (1 + math.exp(-top)) / (1 + math.exp(top))
     for comparator in (np.eye(n)[int(reward.argmax())], rng.dirichlet(np.ones(n))):
-        promised = preference_coverage(problem, comparator) ** 2 * problem.eta / (8 * kappa**2)
+        promised = preference_coverage(problem, comparator, reward, top) ** 2 * problem.eta / (8 * kappa**2)
         promised += problem.temperature * divergence(comparator, problem.reference)
         assert float((comparator - answer.policy) @ reward) <= promised + 1e-9
 
