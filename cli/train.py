@@ -45,6 +45,7 @@ NUMBERS = [
     "reference_decay",
     "value_rate",
     "bundle",
+    "quantile_rate",
     "pool",
     "refresh",
     "warm_start",

@@ -153,6 +153,22 @@ class MixedRisk:
         return torch.where(even_B, 1.0, many_B * part_B / torch.where(even_B, 1.0, whole_B))
 
 
+def followed(
+    risk: MixedRisk, tracker: QuantileTracker | None, scores: np.ndarray, rate: float = 0.1
+) -> tuple[MixedRisk, QuantileTracker | None]:
+    """The advantage with tracked quantiles after a batch of scores (n,), and the tracker; it starts at the first batch's own.
+
+    Where a batch moves the lower quantile past the upper one, the upper one stands for both. Without any scores nothing moves.
+    """
+    if tracker is None:
+        if not len(scores):
+            return risk, None
+        tracker = QuantileTracker.started((risk.low, risk.high), scores, rate)
+    tracker = tracker.updated(scores)
+    low, high = tracker.values
+    return replace(risk, quantiles=(min(low, high), high)), tracker
+
+
 def bundle_scores(out: Outcome) -> np.ndarray:
     """Scores of the bundles that occur, (n,), in the order of their numbers. Raises BatchError where there are none."""
     kept = _bundle(out)[out.row_B]

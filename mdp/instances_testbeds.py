@@ -1,7 +1,7 @@
 r"""Token problems on which published objectives are compared: small enough to list, rich enough to tell them apart.
 
-`digit_mixture` mixes difficulties, `step_tree` has credit to assign to steps, `oracle_call` a tool that may
-be called early or late, `mini_repl` turns of several tokens and a name to look up,
+`digit_mixture` mixes difficulties, `one_answer` asks prompts that have nothing in common, `step_tree` has credit to assign to
+steps, `oracle_call` a tool that may be called early or late, `mini_repl` turns of several tokens and a name to look up,
 `lookup_research` a chain of searches that may be told in a report, `long_thought` answers whose lengths have a long tail.
 """
 
@@ -37,6 +37,19 @@ def digit_mixture(digits: int = 3, base: int = 3, scratchpad: bool = True) -> To
 
     horizon = (digits if scratchpad else 1) + 1
     return TokenProblem.build(base + 1, horizon, prompts, right, eos=base, prompt_probability=share / share.sum())
+
+
+def one_answer(prompts: int = 20, words: int = 3, length: int = 2, seed: int = 0) -> TokenProblem:
+    """Prompts that are words of their own, each right when its own `length` words are said and then the end.
+
+    The answers are drawn with the seed, alike for all who give it. With the defaults there are 800 sequences and 260 nodes.
+    prompts, words, length: >= 1.
+    Raises ModelError for parameters out of range.
+    """
+    at_least(1, prompts=prompts, words=words, length=length)
+    answer = np.random.default_rng(seed).integers(0, words, (prompts, length))
+    right = [(*row, words) for row in answer.tolist()]
+    return TokenProblem.build(words + 1, length + 1, prompts, lambda p, tokens: float(tokens == right[p]), eos=words)
 
 
 def step_tree(branching: int = 3, depth: int = 3, seed: int = 0, right: float = 0.3) -> TokenProblem:

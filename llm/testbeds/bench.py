@@ -1,4 +1,4 @@
-"""The runs that experiments share: DigitChain of mixed difficulty, a transformer fitted to a noisy corpus, any objective.
+"""The runs that experiments share: a problem of mixed difficulty, a transformer fitted to a noisy corpus, any objective.
 
 Each seed has one initial policy, fitted once; every method starts from a copy of it and samples with the same seed.
 """
@@ -15,12 +15,12 @@ import torch
 from scipy.stats import rankdata
 
 from ...mdp import token_policy
-from ...mdp.instances_testbeds import digit_mixture
+from ...mdp.instances_testbeds import digit_mixture, one_answer
 from ...mdp.token import TokenProblem
 from ..objective import ObjectiveSpec
 from ..plan import Plan
 from .policies import TransformerPolicy
-from .training import Dress, Recipe, SpecAt, Step, noisy_corpus, train, warm_start
+from .training import Dress, Recipe, SpecAt, Step, measures, noisy_corpus, train, warm_start
 
 Policies = Callable[[int], Any]
 """From a seed to a fresh copy of its initial policy."""
@@ -42,14 +42,32 @@ def digits() -> TokenProblem:
     return digit_mixture(3, 2)
 
 
+@cache
+def odds() -> TokenProblem:
+    """Twenty prompts with one right answer each: 800 sequences, 260 nodes."""
+    return one_answer()
+
+
 def digit_policies(seeds: int, right: float = 0.7, layers: int = 2, width: int = 32) -> Policies:
     """Transformers fitted to a corpus in which a chain of k bits is answered rightly with probability right^k."""
-    problem = digits()
+    return fitted_policies(digits(), lambda prompt: right ** len(prompt), seeds, 60, layers, width)
+
+
+def odds_policies(seeds: int) -> Policies:
+    """Transformers fitted to a corpus in which the prompts of `odds` are answered rightly with probability .02 ... .98."""
+    chance = np.linspace(0.02, 0.98, odds().n_prompts)
+    return fitted_policies(odds(), lambda prompt: float(chance[int(prompt)]), seeds, 150)
+
+
+def fitted_policies(
+    problem: TokenProblem, right: Callable[[Any], float], seeds: int, steps: int, layers: int = 2, width: int = 32
+) -> Policies:
+    """Transformers fitted to a corpus in which a prompt is answered rightly with probability right(prompt)."""
 
     @cache
     def fitted(seed: int) -> TransformerPolicy:
         policy = TransformerPolicy(problem, layers, width, seed=seed)
-        return warm_start(problem, policy, noisy_corpus(problem, lambda prompt: right ** len(prompt)), steps=60)
+        return warm_start(problem, policy, noisy_corpus(problem, right), steps=steps)
 
     return lambda seed: copy.deepcopy(fitted(seed % seeds))
 
@@ -60,14 +78,42 @@ def digit_run(
     tokens: int = 12_000,
     dress: Dress | None = None,
     head: Callable[[Step], Any] | None = None,
+    problem: TokenProblem | None = None,
+    level: float | None = None,
     **settings: Any,
 ) -> Callable[[int], Mapping[str, float]]:
-    """A run of `compare`: train on DigitChain with this objective; settings are those of `Recipe`."""
+    """A run of `compare`: train on DigitChain, or another problem, with this objective; settings are those of `Recipe`.
+
+    level: of the expected reward; the run's numbers then hold those of a `LevelWatch`.
+    """
 
     def run(seed: int) -> Mapping[str, float]:
-        return train(digits(), policies(seed), spec, Recipe(tokens=tokens, **settings), seed, dress, head=head)
+        watch = LevelWatch(level)
+        where, recipe = problem or digits(), Recipe(tokens=tokens, **settings)
+        found = train(where, policies(seed), spec, recipe, seed, dress, watch.see, head=head)
+        return found | watch.numbers(found)
 
     return run
+
+
+class LevelWatch:
+    """What a policy is like when its expected reward first reaches a level: runs of unequal speed side by side."""
+
+    def __init__(self, level: float | None) -> None:
+        self.level, self.found = level, None
+
+    def see(self, step: Step, reward: float) -> None:
+        """The policy before a step, and its reward."""
+        if self.level is not None and self.found is None and reward >= self.level:
+            self.found = measures(step.problem, step.old_NV) | {"steps": float(step.number)}
+
+    def numbers(self, end: Mapping[str, float]) -> dict[str, float]:
+        """Entropy, worst and pass@16 at the level, those of the end where it was not reached; `reached`, 0 or 1."""
+        if self.level is None:
+            return {}
+        here = self.found or end
+        named = {f"{name} at {self.level:g}": here[name] for name in ("entropy", "worst", "pass@16")}
+        return named | {"reached": float(self.found is not None)}
 
 
 class ShiftWatch:

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 
 from ...mdp.errors import BanachError
+from ..bundles import MixedRisk, QuantileTracker
+from ..objective import ObjectiveSpec
 from ..policy.sharding import like, whole
 from .run import Run
 from .settings import Settings, TrainError
@@ -119,6 +121,7 @@ def _compare(saved: Settings, asked: Settings) -> None:
 def _fill(run: Run, tensors: dict[str, torch.Tensor], optimiser: dict[str, Any]) -> None:
     pairs = {name.removeprefix("pairs."): x for name, x in tensors.items() if name.startswith("pairs.")}
     run.pairs = {name: x.to(run.policy.device) for name, x in pairs.items()} or None
+    run.quantiles = _quantiles(run, tensors)
     mine = run.tensors()
     if set(mine) != set(tensors):
         raise TrainError(f"the checkpoint holds {len(tensors)} tensors, the run {len(mine)}; is it of another model?")
@@ -130,6 +133,13 @@ def _fill(run: Run, tensors: dict[str, torch.Tensor], optimiser: dict[str, Any])
             if x.shape == parameters[i].shape:
                 state[name] = like(x, parameters[i])
     run.optimiser.load_state_dict(optimiser)
+
+
+def _quantiles(run: Run, tensors: dict[str, torch.Tensor]) -> QuantileTracker | None:
+    if "quantiles" not in tensors or not isinstance(run.spec, ObjectiveSpec) or not isinstance(run.spec.advantage, MixedRisk):
+        return None
+    risk, values = run.spec.advantage, tensors["quantiles"].tolist()
+    return QuantileTracker((risk.low, risk.high), (values[0], values[1]), run.settings.quantile_rate)
 
 
 def _of_whole(state: dict[str, Any]) -> dict[str, Any]:

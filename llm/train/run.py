@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bundles import QuantileTracker
 from ..environments.catalogue import task
 from ..environments.problem import Task
 from ..environments.reward import Reward
@@ -30,7 +31,7 @@ class Run:
 
     spec: the objective. policy: what is trained. reference, critic: where the objective reads them. optimiser: of the policy's
     and the critic's parameters; warmer: that of a warm start, while it goes on. pairs: with preferences, the answers that are
-    compared. step: how many were made.
+    compared. step: how many were made. quantiles: of the bundles' scores, where they are followed.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class Run:
     pairs: dict[str, Tensor] | None = None
     step: int = 0
     warmer: torch.optim.Optimizer | None = None
+    quantiles: QuantileTracker | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -55,13 +57,15 @@ class Run:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of any shape that training changes, or that was made when the run began, by name."""
-        found = {f"policy.{name}": x for name, x in self.policy.trained().items()}
+        found: dict[str, Tensor] = {f"policy.{name}": x for name, x in self.policy.trained().items()}
         if self.critic is not None:
             found |= {f"critic.{name}": x for name, x in self.critic.named_parameters()}
         if self.reference is not None and self.reference.policy is not self.policy:
             found |= {f"reference.{name}": x for name, x in self.reference.policy.model.named_parameters()}
         if self.pairs is not None:
             found |= {f"pairs.{name}": x for name, x in self.pairs.items()}
+        if self.quantiles is not None:
+            found["quantiles"] = torch.tensor(self.quantiles.values, dtype=torch.float64)
         return {name: x.detach() for name, x in found.items()}
 
 

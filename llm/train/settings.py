@@ -7,6 +7,7 @@ each on whole groups. A minibatch's loss is multiplied by their number, so that 
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,7 +40,8 @@ class Settings:
     residual stream, head and optimiser are in float32 in any case.
     reference_decay: 1 frozen, 0 previous iterate, in between an average. reference: FOLDER or FOLDER@STEP, a checkpoint of
     another run that stands in for the initial policy, and stays. value_rate: of a critic's own AdamW.
-    bundle: prompts whose answers are paid together, for objectives that bundle.
+    bundle: prompts whose answers are paid together, for objectives that bundle. quantile_rate: of the tracker that follows the
+    quantiles of the bundles' scores through the steps, in units of a score; 0 takes each batch's own.
     pool, refresh: with preferences, prompts whose answers are compared, and steps after which they are drawn anew; 0 for
     answers of the initial policy throughout. Which objectives a run can supply, and with what: `llm.train.supply`.
     warm_start: steps of maximum likelihood on right answers before the first step, at `warm_rate`; noise: share of wrong ones
@@ -74,6 +76,7 @@ class Settings:
     reference: str = ""
     value_rate: float = 1e-3
     bundle: int = 4
+    quantile_rate: float = 0.1
     refresh: int = 0
     pool: int = 64
     warm_start: int = 0
@@ -94,6 +97,8 @@ class Settings:
         for name in ("steps", "warmup", "refresh", "warm_start", "evaluate_every", "checkpoint_every", "top", "seed"):
             if getattr(self, name) < 0:
                 raise TrainError(f"{name}={getattr(self, name)}; give 0 or more")
+        if not 0 <= self.quantile_rate < math.inf:
+            raise TrainError(f"quantile_rate={self.quantile_rate}; give 0 for each batch's own quantiles, or a positive number")
         if self.minibatches > self.prompts:
             raise TrainError(f"minibatches={self.minibatches} of {self.prompts} prompts; a minibatch holds whole groups")
         if not (self.rate > 0 and self.warm_rate > 0 and 0 <= self.noise <= 1):

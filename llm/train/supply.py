@@ -6,7 +6,7 @@
 | `logp_ref_BT`, `log_reference_BTV` | of the initial policy, an average, or another run's checkpoint |
 | `value_BT`, `value_old_BT` | of a critic that is trained beside the policy |
 | `turn_BT`, `truncated_B` | as the answers came out |
-| `bundle_B` | whole bundles of `bundle` prompts, each with one answer to every prompt |
+| `bundle_B` | whole bundles of `bundle` prompts, each with one answer to every prompt; quantiles are tracked |
 | `first_call_B`, `rounds_left_B` | on a task whose environment speaks; elsewhere they say nothing, and are refused |
 | `fresh_BT`, `mode_B`, `forced_B`, `value_end_B`, `advantage_BT` | refused |
 
@@ -17,6 +17,7 @@ log-probabilities are no rewards.
 
 from __future__ import annotations
 
+from ..bundles import MixedRisk
 from ..environments.problem import Task
 from ..objective import ObjectiveSpec
 from ..policy.causal import Policy
@@ -83,6 +84,12 @@ def require_supplied(spec: ObjectiveSpec | PreferenceSpec, settings: Settings, t
         raise TrainError(
             f"{spec.name} pays bundles of {settings.bundle} prompts together, and {settings.prompts} prompts a step make no "
             "whole number of them; set prompts to a multiple of bundle"
+        )
+    risk = spec.advantage
+    if isinstance(risk, MixedRisk) and risk.quantiles is None and risk.high == 1 and settings.quantile_rate > 0:
+        raise TrainError(
+            f"high=1 and quantile_rate={settings.quantile_rate:g}; a largest score has no quantile to follow: set "
+            "quantile_rate=0 for that of each batch, or give quantiles"
         )
 
 

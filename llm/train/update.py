@@ -10,12 +10,16 @@ Shape suffixes: B answers, T answer positions.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import TokenBatch
+from ..bundles import MixedRisk, bundle_scores, followed
 from ..objective import ObjectiveSpec
+from ..outcome import outcome
 from ..plan import Plan, plan
 from ..policy.sharding import clip_norm, in_parts
 from ..rollout.score import mismatch, score
@@ -30,11 +34,10 @@ LINEAR = (PolicyGradient, ImportanceWeighted, ClippedRatio, ClippedWeight)
 
 def update(run: Run, experience: Experience) -> dict[str, float]:
     """Take the optimiser steps of one batch. Returns numbers of the first pass over it."""
-    own, spec = run.settings, run.spec
-    assert isinstance(spec, ObjectiveSpec)
+    own = run.settings
+    spec, numbers = tracked(run, experience.batch)
     planned = plan(spec, experience.batch)
     alive_B = alive(planned)
-    numbers: dict[str, float] = {}
     norms, seen = [], Seen(planned)
     for epoch in range(own.epochs):
         for part in minibatches(run, epoch):
@@ -47,6 +50,19 @@ def update(run: Run, experience: Experience) -> dict[str, float]:
     if own.objective != "sft" and sampler_BT is not None and alive_B.any():
         numbers |= mismatch(seen.logp_BT, sampler_BT, planned.batch.mask_BT & alive_B[:, None])
     return numbers | {"gradient_norm": max(norms), "alive_share": float(alive_B.double().mean())}
+
+
+def tracked(run: Run, batch: TokenBatch) -> tuple[ObjectiveSpec, dict[str, float]]:
+    """The step's objective, and what is worth recording of it: quantiles that are not given follow the bundles' scores."""
+    spec, rate = run.spec, run.settings.quantile_rate
+    assert isinstance(spec, ObjectiveSpec)
+    risk = spec.advantage
+    if not isinstance(risk, MixedRisk) or risk.quantiles is not None or rate == 0:
+        return spec, {}
+    risk, run.quantiles = followed(risk, run.quantiles, bundle_scores(outcome(batch)), rate)
+    if risk.quantiles is None:
+        return spec, {}
+    return replace(spec, advantage=risk), {"quantile_low": risk.quantiles[0], "quantile_high": risk.quantiles[1]}
 
 
 def alive(planned: Plan) -> Tensor:

@@ -15,9 +15,18 @@ pytestmark = pytest.mark.slow
 
 
 def riskpo(found):
-    assert found.mean("RiskPO, paper, B = 5", "worst")[0] > found.mean("GRPO", "worst")[0] + 0.1
-    assert found.mean("RiskPO, paper, B = 5", "entropy")[0] > found.mean("GRPO", "entropy")[0]
-    assert found.mean("RiskPO, paper, B = 5", "reward")[0] < found.mean("GRPO", "reward")[0] - 0.05
+    """Bundles keep entropy at equal samples by learning less; where rewards are equal they have less of it."""
+    for size in (5, 10):
+        arm = f"RiskPO, paper, B = {size}"
+        for testbed in ("odds", "digits"):
+            assert found.difference(arm, f"reward, {testbed}")[0] < -0.02
+            for measure, most in (("entropy", 0.0), ("worst", 0.05), ("pass@16", 0.02)):
+                assert found.difference(arm, f"{measure} where equal, {testbed}")[0] < most
+    assert found.mean("RiskPO, paper, B = 10", "entropy, digits")[0] > found.mean("GRPO", "entropy, digits")[0] + 0.1
+    assert found.mean("RiskPO, paper, B = 10", "pass@16, digits")[0] > found.mean("GRPO", "pass@16, digits")[0] + 0.05
+    for testbed in ("odds", "digits"):
+        areas = [found.mean(f"RiskPO, paper, B = {size}", f"area, {testbed}")[0] for size in (1, 3, 5, 10)]
+        assert areas == sorted(areas, reverse=True)
 
 
 def lite_ppo(found):

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 import torch
 from banach.llm.bundles import MixedRisk, QuantileTracker, bundle_scores, bundled
+from banach.llm.catalogue import objective
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
 from banach.llm.systems.risk_po import RISK_PO, risk_po, risk_po_released
+from banach.llm.testbeds.bench import digit_run, odds_policies
+from banach.llm.testbeds.policies import TablePolicy
+from banach.llm.testbeds.training import Recipe, measures, train
+from banach.mdp import token_policy
 from banach.mdp.errors import ModelError
+from banach.mdp.instances_testbeds import one_answer
 from banach.mdp.tail_risk import mixed_risk_weight, mixed_value_at_risk, quantile, tail_integral
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -168,12 +174,12 @@ def test_it_learns_from_answers_that_were_not_yet_pushed_down_and_lifted_above_z
     lift = 1.0 - A_BT.min().item()
     spec = risk_po(clip_low=low, clip_high=high)
     lifted = dataclasses.replace(spec, advantage=lambda out: MixedRisk()(out) + lift)
-    for objective, advantage_BT, kept_B in ((spec, A_BT, s_B >= 1 - low), (lifted, A_BT + lift, s_B <= 1 + high)):
-        planned = plan(objective, batch)
+    for made, advantage_BT, kept_B in ((spec, A_BT, s_B >= 1 - low), (lifted, A_BT + lift, s_B <= 1 + high)):
+        planned = plan(made, batch)
         found = planned.evaluate()
         expected_BT = planned.coefficient_BT * (s_B * kept_B)[:, None] * advantage_BT
         assert torch.allclose(found.weight_BT, expected_BT, atol=1e-12)
-        bound_B = torch.where(kept_B, s_B, 1 - low if objective is spec else 1 + high)
+        bound_B = torch.where(kept_B, s_B, 1 - low if made is spec else 1 + high)
         loss = -(planned.coefficient_BT * bound_B[:, None] * advantage_BT).sum()
         assert found.loss.item() == pytest.approx(loss.item(), abs=1e-12)
 
@@ -390,24 +396,64 @@ def test_settings_and_batches_that_are_none_are_refused(wrong, error, word):
         wrong()
 
 
-def test_the_kept_runs_of_bundles_of_five_trade_reward_for_entropy_and_the_worst_prompts():
+def test_the_kept_runs_of_bundles_have_less_entropy_where_rewards_are_equal():
     """What the entry says of them, in its figures; beyond the interval, or within it, of differences seed by seed."""
-    kept = RISK_PO.results()
+    kept, ten, five = RISK_PO.results(), "RiskPO, paper, B = 10", "RiskPO, paper, B = 5"
 
     def differs(method, measure):
         gap, half = kept.difference(method, measure)
         return 0 if abs(gap) <= half else math.copysign(1, gap)
 
-    five, one = "RiskPO, paper, B = 5", "RiskPO, paper, B = 1"
-    assert {m: differs(five, m) for m in ("reward", "area")} == {"reward": -1, "area": -1}
-    assert {m: differs(five, m) for m in ("entropy", "worst", "pass@16")} == {"entropy": 1, "worst": 1, "pass@16": 1}
+    def both(method, measure):
+        found = [f"{kept.mean(method, f'{measure}, {testbed}')[0]:.2f}" for testbed in ("odds", "digits")]
+        return " and ".join(found)
+
     told = {
-        f"{kept.mean(five, 'entropy')[0]:.2f} against {kept.mean('GRPO', 'entropy')[0]:.2f} nats",
-        f"pass@16 to {kept.mean(five, 'pass@16')[0]:.3f}",
-        f"from {kept.mean('GRPO', 'worst')[0]:.2f} to {kept.mean(five, 'worst')[0]:.2f}",
-        f"{-100 * kept.difference(five, 'reward')[0]:.0f} points of reward",
+        f"bundles of ten keep {both(ten, 'entropy')} nats (GRPO {both('GRPO', 'entropy')})",
+        f"end at reward {both(ten, 'reward')} ({both('GRPO', 'reward')})",
+        f"bundles of five have {both(five, 'entropy where equal')} nats, GRPO {both('GRPO', 'entropy where equal')}",
     }
     assert [words for words in told if words not in RISK_PO.measured] == []
-    assert differs(one, "reward") == differs("RiskPO, released, B = 1", "reward") == 0
-    for measure in ("reward", "entropy"):  # sum-mean credit: less reward, and no more entropy than GRPO
-        assert differs("RiskPO, released, B = 5, sum-mean", measure) == (-1 if measure == "reward" else 0)
+    for testbed in ("odds", "digits"):
+        assert differs(ten, f"entropy, {testbed}") == 1
+        assert differs(five, f"entropy where equal, {testbed}") == differs(ten, f"entropy where equal, {testbed}") == -1
+        assert differs(five, f"reward, {testbed}") == differs(ten, f"reward, {testbed}") == -1
+        for method in kept.numbers:
+            for measure in ("worst", "pass@16"):
+                if method != "GRPO":
+                    assert differs(method, f"{measure} where equal, {testbed}") <= 0
+        for one in ("RiskPO, paper, B = 1", "RiskPO, released, B = 1"):
+            assert differs(one, f"reward, {testbed}") == 0
+        whole = [method for method in kept.numbers if "minibatches" not in method]
+        least = min(whole, key=lambda method: kept.mean(method, f"reward, {testbed}")[0])
+        assert least == "RiskPO, released, B = 5, sum-mean"
+
+
+def test_each_prompt_has_one_answer_and_a_fitted_policy_starts_at_its_odds():
+    problem = one_answer()
+    assert (problem.n_prompts, problem.n_sequences, problem.n_nodes) == (20, 800, 260)
+    assert np.bincount(problem.prompt, problem.reward).tolist() == [1.0] * 20
+    uniform = token_policy.expected_reward(problem, np.full((260, 4), -math.log(4)))
+    assert uniform == pytest.approx(4.0**-3)
+    policy = odds_policies(1)(0)
+    chance = token_policy.sequence_probability(problem, policy.log_policy().detach().double().numpy())
+    assert np.bincount(problem.prompt, chance * problem.reward) == pytest.approx(np.linspace(0.02, 0.98, 20), abs=0.05)
+
+
+@pytest.mark.parametrize("level", [0.2, 2.0])
+def test_a_level_is_seen_when_the_reward_first_reaches_it(level):
+    """By a run that is made twice: the second is stopped where the first said, and measured then; or it is never reached."""
+    problem, trail = one_answer(3, 2, 1), []
+    recipe, spec = Recipe(tokens=1500, prompts=6, group=6, rate=0.1), objective("dr_grpo", budget=4)
+
+    def note(step, reward):
+        trail.append((reward, measures(problem, step.old_NV)))
+
+    train(problem, TablePolicy(problem), spec, recipe, 0, log=note)
+    run = digit_run(lambda seed: TablePolicy(problem), spec, 1500, problem=problem, level=level, prompts=6, group=6, rate=0.1)
+    found = run(0)
+    first = next((here for reward, here in trail if reward >= level), None)
+    assert trail[0][0] < 0.2
+    assert found["reached"] == (first is not None) == (level < 1)
+    for name in ("entropy", "worst", "pass@16"):
+        assert found[f"{name} at {level:g}"] == pytest.approx(found[name] if first is None else first[name], abs=1e-12)

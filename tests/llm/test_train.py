@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from banach.llm.catalogue import OBJECTIVES, objective
@@ -21,7 +22,7 @@ from banach.llm.train.loop import _fit, step
 from banach.llm.train.metrics import append_failures, append_metrics, cut_metrics
 from banach.llm.train.preference import matched, paired, refreshed, update_pairs, wins
 from banach.llm.train.run import new_run
-from banach.llm.train.update import accumulate, alive, update
+from banach.llm.train.update import accumulate, alive, tracked, update
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -173,6 +174,7 @@ def test_what_a_run_cannot_supply_is_refused_at_the_door(name, tmp_path):
     ("changes", "message"),
     [
         ({"objective": "risk_po", "bundle": 3}, "bundles of 3 prompts together, and 4 prompts"),
+        ({"objective": "risk_po", "objective_settings": {"high": 1.0}}, "a largest score has no quantile to follow"),
         ({"objective": "dpo", "group_size": 1}, "group_size=1; dpo compares"),
         ({"objective": "t_ppo", "objective_settings": {"bootstrap": "given"}}, "reads value_end_B, fresh_BT"),
         ({"objective": "ppo", "objective_settings": {"bootstrap": "given"}}, "ppo reads value_end_B, which sampled answers"),
@@ -185,6 +187,32 @@ def test_what_a_run_cannot_supply_is_refused_at_the_door(name, tmp_path):
 def test_settings_under_which_a_run_cannot_supply_it_are_refused_at_the_door(changes, message):
     with pytest.raises(TrainError, match=message):
         new_run(small(**changes))
+
+
+def test_quantiles_of_bundles_follow_their_scores_through_the_steps():
+    """The tracker by hand, and the first step's gradient is that of the objective with its quantiles given."""
+    run, seen = begun(objective="risk_po", bundle=2, rate=1e-2), []
+    for _ in range(4):
+        made = collect(run)
+        seen.append(np.sort(np.bincount(made.batch.bundle_B.numpy(), made.batch.reward_B.numpy())))
+        numbers = update(run, made)
+        run.step += 1
+        if len(seen) == 1:
+            values = [seen[0][math.ceil(level * len(seen[0])) - 1] for level in (0.2, 0.8)]
+        values = [q + 0.1 * (level - (seen[-1] < q).mean()) for q, level in zip(values, (0.2, 0.8), strict=True)]
+        assert (numbers["quantile_low"], numbers["quantile_high"]) == pytest.approx((min(values), values[1]))
+        if len(seen) == 1:
+            fixed = begun(objective="risk_po", bundle=2, rate=1e-2, objective_settings={"quantiles": tuple(values)})
+            alike = update(fixed, collect(fixed))
+            assert "quantile_low" not in alike
+            assert alike["gradient_norm"] == pytest.approx(numbers["gradient_norm"], rel=1e-6)
+    assert len({tuple(scores) for scores in seen}) > 1
+
+
+def test_at_rate_zero_quantiles_are_each_batchs_own():
+    run = begun(objective="risk_po", bundle=2, quantile_rate=0.0)
+    assert tracked(run, collect(run).batch) == (run.spec, {})
+    assert run.quantiles is None
 
 
 @pytest.fixture(scope="module")

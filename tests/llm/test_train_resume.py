@@ -21,6 +21,7 @@ KINDS = {
     "an average": {"objective": "grpo", "reference_decay": 0.7},
     "a previous iterate": {"objective": "grpo", "reference_decay": 0.0, "epochs": 2, "minibatches": 2},
     "a critic": {"objective": "ppo", "epochs": 2},
+    "tracked quantiles": {"objective": "risk_po", "bundle": 2},
     "pairs": {"objective": "dpo"},
     "pairs drawn anew": {"objective": "dpo", "refresh": 2},
     "an adapter": {"objective": "dr_grpo", "model_settings": {"layers": 1, "width": 16, "lora": 2}},
