@@ -40,7 +40,19 @@ from .optimistic_value_iteration import OptimisticValueIteration
 from .partial_policy_iteration import PartialPolicyIteration
 from .policy_iteration import PolicyIteration
 from .preference_iterations import iterate
-from .preference_maximin import Maximin, RegularizedPO, maximin, preference_coverage, rpo_optimum, suboptimality_bound
+from .preference_maximin import (
+    Maximin,
+    RegularizedPO,
+    density_ratio,
+    likelihood_floor,
+    maximin,
+    preference_coverage,
+    rpo_loss,
+    rpo_optimum,
+    saddle_bracket,
+    suboptimality_bound,
+    unreached,
+)
 from .preference_optimum import population_optimum
 from .preference_result import Existence, PreferenceOptimum
 from .prioritized import PrioritizedSweeping
@@ -156,6 +168,7 @@ __all__ = [
     "coarsest_bisimulation",
     "contrastive_optimum",
     "cvar_bracket",
+    "density_ratio",
     "distinguish",
     "distributional_policy_iteration",
     "distributional_value_iteration",
@@ -168,6 +181,7 @@ __all__ = [
     "iwocs",
     "kantorovich",
     "lax_bisimulation_metric",
+    "likelihood_floor",
     "maximin",
     "merge_states",
     "mico",
@@ -188,7 +202,9 @@ __all__ = [
     "regularised_nash",
     "regularised_optimum",
     "return_laws",
+    "rpo_loss",
     "rpo_optimum",
+    "saddle_bracket",
     "short_tour",
     "shortest_tour",
     "solve",
@@ -199,4 +215,5 @@ __all__ = [
     "suboptimality_bound",
     "total_reward_laws",
     "tour_length",
+    "unreached",
 ]

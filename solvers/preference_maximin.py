@@ -54,6 +54,8 @@ from .errors import NotConverged, SolveError
 from .gibbs import divergence, gibbs, log_total
 from .regularised_nash import PRECISION, weights
 
+NUMBER = (int, float, np.integer, np.floating)
+
 
 @dataclass(frozen=True, eq=False)
 class RegularizedPO:
@@ -78,8 +80,9 @@ class RegularizedPO:
             raise SolveError(f"response {int(np.argmax(wins.diagonal() > 0))} is compared with itself; leave such labels out")
         for name in ("eta", "temperature"):
             number = getattr(self, name)
-            if not (isinstance(number, (int, float)) and 0 < number < math.inf):
+            if isinstance(number, bool) or not (isinstance(number, NUMBER) and 0 < number < math.inf):
                 raise SolveError(f"{name} is {number!r}; give a positive number (for eta = 0 this is DPO: population_optimum)")
+            object.__setattr__(self, name, float(number))
         n, total = len(wins), wins.sum()
         reference = distribution(self.reference, n, "reference")
         if (reference == 0).any():
@@ -144,7 +147,7 @@ def maximin(problem: RegularizedPO, top: float, eps: float = 1e-9, max_steps: in
 
     Raises SolveError for top or eps that are not positive, NotConverged with the gap that was reached.
     """
-    if not (0 < top < math.inf and eps > 0):
+    if not (isinstance(top, NUMBER) and isinstance(eps, NUMBER) and 0 < top < math.inf and eps > 0):
         raise SolveError(f"top is {top!r}, eps {eps!r}; give positive numbers, rewards lie in [0, top]")
     reward, steps = np.full(problem.n_responses, top / 2), 0
     slope = _slope(problem, reward)
@@ -161,7 +164,10 @@ def maximin(problem: RegularizedPO, top: float, eps: float = 1e-9, max_steps: in
     lower, upper = saddle_bracket(problem, policy, reward, top)
     found = Maximin(policy, reward, lower, upper, steps)
     if found.gap > eps:
-        raise NotConverged(f"the gap is {found.gap:.3g} after {steps} steps (asked for {eps:.3g})", reached=found.gap)
+        raise NotConverged(
+            f"the gap is {found.gap:.3g} after {steps} steps (asked for {eps:.3g}, of a value near {found.upper:.3g})",
+            reached=found.gap,
+        )
     return found
 
 
@@ -239,7 +245,8 @@ def rpo_optimum(problem: RegularizedPO, eps: float = 1e-12, max_steps: int = 500
 
 
 def rpo_loss(problem: RegularizedPO, policy: np.ndarray) -> float:
-    """eta beta sum_a b_a (-log p_a) + L(beta log p/q) of a policy (n,), all > 0."""
+    """eta beta sum_a b_a (-log p_a) + L(beta log p/q) of a policy (n,), all > 0. Raises ModelError for anything else."""
+    policy = distribution(policy, problem.n_responses, "policy", positive=True)
     reward = problem.temperature * np.log(policy / problem.reference)
     return problem.loss(reward) - problem.eta * problem.temperature * float(problem.baseline @ np.log(policy))
 

@@ -8,8 +8,8 @@ import torch
 from banach.llm.pair_batch import PairBatch, Sequences
 from banach.llm.preference_catalogue import dpo, rpo
 from banach.llm.preference_kernel import evaluate_preference
-from banach.llm.systems.rpo import SHOWN, lacking, spurious_tail, theorem_eta
-from banach.solvers import RegularizedPO, rpo_optimum
+from banach.llm.systems.rpo import SHOWN, DrawnLabels, spurious_tail, theorem_bound, theorem_eta
+from banach.solvers import RegularizedPO, SolveError, rpo_optimum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,17 +87,6 @@ def test_the_tail_is_never_shown_bad_and_unlikely():
     assert not torch.equal(bandit.features, spurious_tail(4).features)
 
 
-def test_features_s_times_as_wide_at_a_rate_s_squared_times_less_are_the_same_training():
-    narrow, wide, spec = spurious_tail(2), spurious_tail(2, spread=1.0), rpo(0.3, 1.0)
-    assert torch.equal(narrow.chosen, wide.chosen)
-    assert float(wide.features[:, :SHOWN].var()) == pytest.approx(1.0, abs=0.1)
-    one, other = (torch.zeros(12, dtype=torch.float64) for _ in range(2))
-    for _ in range(30):
-        one, other = one + 2.0 * narrow.ascent(spec, one), other + 2.0 / 12 * wide.ascent(spec, other)
-    assert float(one.norm()) > 1
-    torch.testing.assert_close(narrow.log_policy(one), wide.log_policy(other), rtol=1e-9, atol=1e-9)
-
-
 @few
 @given(seed=seeds)
 def test_the_bandits_ascent_is_the_gradient_of_the_loss(seed):
@@ -125,12 +114,36 @@ def test_the_theorems_weight_is_written_out_once_by_hand():
     assert theorem_eta(40, 3, 2.0, 0.05) == pytest.approx((1 + math.e**2) ** -2 * math.sqrt(24 * math.log(balls / 0.05) / 40))
 
 
+def test_the_theorems_right_side_is_written_out_once_by_hand():
+    balls = math.ceil(3 * 2.0 * (1 + math.e**2) * 40) ** 3
+    wanted = (math.sqrt(6) * (1 + math.e**2) ** 2 * (1.3**2 + 1) * math.sqrt(math.log(balls / 0.05)) + 4 * 0.7) / 4
+    assert theorem_bound(40, 3, 1.3, 0.7, 2.0, 0.05) == pytest.approx(wanted / math.sqrt(40))
+
+
 def test_an_arm_that_nobody_showed_stays_with_dpo_and_leaves_with_rpo():
     """With 50,000 labels rewards are known: what DPO lacks is the reference's tail at the mean reward, by Gibbs's law."""
-    reward, beta = np.linspace(0, 1, 20), 0.1
+    table, reward, beta = DrawnLabels.drawn(50_000, 0), np.linspace(0, 1, 20), 0.1
     weight = 0.1 / 20 * np.exp(reward / beta)
     tail = 0.9 * math.exp(reward.mean() / beta)
-    wanted = 1 - float(weight @ reward) / (weight.sum() + tail)
-    assert lacking(50_000, 0, beta, None) == pytest.approx(wanted, abs=0.08)
+    left = 1 - float(weight @ reward) / (weight.sum() + tail)
+    assert table.lacking(table.dpo(beta)) == pytest.approx(left, abs=0.08)
+    assert table.lacking(table.likeliest(beta)) == pytest.approx(left, abs=0.08)
     guarded = 1 - float(weight @ reward) / (weight.sum() + 0.9)
-    assert lacking(50_000, 0, beta, 1e-4) == pytest.approx(guarded, abs=0.03)
+    assert table.lacking(table.rpo(1e-4, beta)) == pytest.approx(guarded, abs=0.03)
+    with pytest.raises(SolveError, match="no one optimal policy"):
+        DrawnLabels.drawn(50, 0).dpo(beta)
+
+
+def test_descent_on_dpos_loss_leaves_the_unshown_arm_where_it_is():
+    """Where `DrawnLabels.dpo` puts it: its logit does not move, and those of the others sum to what they did."""
+    table, beta = DrawnLabels.drawn(2000, 1), 0.5
+    logits = torch.tensor(np.log(table.reference), requires_grad=True)
+    wins, log_q = torch.tensor(table.wins / table.wins.sum()), torch.tensor(np.log(table.reference))
+    for _ in range(1500):
+        margin = beta * (logits - log_q)
+        (slope,) = torch.autograd.grad(
+            -(wins * torch.nn.functional.logsigmoid(margin[:, None] - margin[None, :])).sum(), logits
+        )
+        logits = (logits - 40.0 * slope).detach().requires_grad_()
+    assert float(logits[-1].detach()) == pytest.approx(math.log(0.9))
+    assert logits.detach().softmax(0).numpy() == pytest.approx(table.dpo(beta), abs=1e-5)

@@ -164,6 +164,28 @@ def test_what_nobody_compared_gets_the_least_reward_that_is_believed():
     assert preference_coverage(problem, np.eye(3)[2]) == math.inf
 
 
+def test_where_there_is_no_optimum_descent_sends_what_is_unreached_to_nothing_and_keeps_the_rest():
+    """0 beats 1 beats 2, the baseline is on the first two: the mass of 2 falls with every step, the infimum is two answers'."""
+    wins = np.array([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    problem = RegularizedPO(wins, np.full(3, 1 / 3), np.array([2 / 3, 1 / 3, 0.0]), 0.3, 0.5)
+    assert unreached(problem).tolist() == [2]
+
+    def loss(score):
+        policy = np.exp(score - score.max())
+        return rpo_loss(problem, policy / policy.sum())
+
+    left = []
+    for steps in (5, 15, 40):
+        found = minimize(loss, np.zeros(3), method="BFGS", options={"maxiter": steps, "gtol": 0.0})
+        policy = np.exp(found.x - found.x.max())
+        left.append(policy[2] / policy.sum())
+    assert left[0] < 0.05
+    assert left[2] < 1e-3 * left[1] < 1e-4 * left[0]
+    alone = RegularizedPO(wins[:2, :2], np.full(2, 0.5), np.array([2 / 3, 1 / 3]), 0.6, 0.5)  # a label in two: eta twice
+    policy = rpo_optimum(alone)
+    assert found.x[0] - found.x[1] == pytest.approx(math.log(policy[0] / policy[1]), abs=1e-3)
+
+
 @given(SEED)
 @settings(max_examples=40, deadline=None)
 def test_there_is_an_optimum_exactly_where_all_responses_reach_the_baseline(seed):
@@ -312,6 +334,8 @@ def test_beta_turns_the_gradient_of_two_pairs_and_not_of_one(logits, labels, col
     [
         ({"eta": 0.0}, "for eta = 0 this is DPO"),
         ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": "1"}, "temperature is '1'"),
+        ({"eta": True}, "eta is True"),
         ({"wins": np.eye(2)}, "response 0 is compared with itself"),
         ({"wins": -np.ones((2, 2))}, "finite counts >= 0"),
         ({"reference": np.array([1.0, 0.0])}, r"reference\[1\] is 0"),
@@ -322,6 +346,16 @@ def test_what_is_no_problem_is_refused(changes, said):
     usual = {"wins": np.array([[0.0, 1], [0, 0]]), "reference": np.full(2, 0.5), "baseline": np.full(2, 0.5), "eta": 1.0}
     with pytest.raises((SolveError, ModelError), match=said):
         RegularizedPO(**({"temperature": 1.0} | usual | changes))
+
+
+def test_numbers_of_numpy_are_numbers_and_a_policy_with_a_hole_has_no_loss():
+    problem = drawn(3)
+    alike = RegularizedPO(problem.wins, problem.reference, problem.baseline, np.float32(0.5), np.int64(1))
+    assert (alike.eta, alike.temperature) == (0.5, 1.0)
+    with pytest.raises(SolveError, match="top is '1'"):
+        maximin(problem, "1")
+    with pytest.raises(ModelError, match=r"policy"):
+        rpo_loss(problem, np.eye(problem.n_responses)[0])
 
 
 def test_rewards_outside_the_box_and_too_few_steps_are_refused():
