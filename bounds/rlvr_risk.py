@@ -8,6 +8,9 @@ NO_SIGNAL     all G bundles of B independent answers, each right with probabilit
               sum_k P(S=k)^G, the G-th power of a G-norm, which convolution with a distribution does not raise (Young).
 ENTROPY       with w = 0 and log pi rising with the reward, A = min(R, Q_b) - Q_b and R - A = (R - Q_b)^+ + const rises too:
               Chebyshev's inequality gives Cov(log pi, R - A) >= 0.
+TAILS         R - A = w (Q_a - R)^+ + (R - Q_b)^+ + Q_b, whatever w >= 0; the first two are zero between the quantiles, so that
+              log pi >= E log pi below Q_a and above Q_b gives the same.
+RISING        "with w = 1/2 it is enough that log pi rises with the reward": (Q_a - R)^+ falls.
 """
 
 from __future__ import annotations
@@ -73,21 +76,43 @@ def _no_signal(evidence: Any) -> Iterator[Measurement]:
 
 
 def _entropy(evidence: Any) -> Iterator[Measurement]:
-    problem = tokens(evidence, "the entropy")
+    yield from _slower(evidence, "the entropy", fmpq(0), "rising")
+
+
+def _tails(evidence: Any) -> Iterator[Measurement]:
+    yield from _slower(evidence, "the entropy at the published weight", fmpq(1, 2), "outward")
+
+
+def _rising(evidence: Any) -> Iterator[Measurement]:
+    yield from _slower(evidence, "the entropy at the published weight", fmpq(1, 2), "rising")
+
+
+def _slower(evidence: Any, name: str, weight: fmpq, where: str) -> Iterator[Measurement]:
+    """Cov(log pi, A) against Cov(log pi, R), the chances of each policy dealt out anew: rising in the reward, or outward.
+
+    Of the latter those are kept whose outcomes below Q_a and above Q_b are likelier than average.
+    """
+    problem = tokens(evidence, name)
     if problem.problem.horizon != 1:
         return
     reward = [answer.reward for answer in problem.answers[: problem.n_tokens]]
     order = sorted(range(len(reward)), key=lambda a: reward[a])
-    for name, policy in problem.policies.items():
+    if where == "outward":  # from the middle to the ends
+        order = [order[place] for place in sorted(range(len(order)), key=lambda place: abs(2 * place - len(order) + 1))]
+    for title, policy in problem.policies.items():
         law: list[fmpq] = [fmpq(0)] * len(reward)
         for a, chance in zip(order, sorted(policy[0]), strict=True):
             law[a] = chance
-        at = quantile(list(zip(law, reward, strict=True)), HIGH)
-        advantage = [min(r, at) - at for r in reward]
+        low, high = (quantile(list(zip(law, reward, strict=True)), level) for level in (LOW, HIGH))
+        advantage = [-(1 + weight) * max(low - r, fmpq(0)) + min(max(r, low), high) - high for r in reward]
         with ctx.workprec(PRECISION):
             logs = [arb(q).log() for q in law]
+            middle = sum((q * x for q, x in zip(law, logs, strict=True)), arb(0))
+            ends = [x - middle for r, x in zip(reward, logs, strict=True) if not low <= r <= high]
+            if where == "outward" and not all(x >= 0 for x in ends):
+                continue
             found, plain = (covariance(law, logs, weights) for weights in (advantage, reward))
-        yield Measurement(found, {c: plain}, {"policy": name})
+        yield Measurement(found, {c: plain}, {"policy": title})
 
 
 def quantile(law: Law, level: fmpq) -> fmpq:
@@ -137,4 +162,28 @@ ENTROPY = of_tokens(
     problems=bandits,
 )
 
-CATALOGUE = (MIXTURE, NO_SIGNAL, ENTROPY)
+TAILS = of_tokens(
+    "entropy falls more slowly where answers in the tails of the reward are likelier than average",
+    r"\mathrm{Cov}(\log\pi, A_{\mathrm{MVaR}})",
+    c,
+    {c: "covariance of log probability and reward"},
+    _tails,
+    "theorem 2 of Ren et al. 2025, arXiv 2510.00911, under a condition that is enough for every weight; proved here",
+    assumes="a bandit, w = 1/2, log pi at least its mean where R < Q_a or R > Q_b",
+    problems=bandits,
+)
+
+RISING = of_tokens(
+    "entropy falls more slowly at the published weight where likely answers are better",
+    r"\mathrm{Cov}(\log\pi, A_{\mathrm{MVaR}})",
+    c,
+    {c: "covariance of log probability and reward"},
+    _rising,
+    "false: true for w = 0; after theorem 2 of Ren et al. 2025, arXiv 2510.00911",
+    assumes="a bandit, w = 1/2, log pi not falling in the reward",
+    family="false",
+    problems=bandits,
+)
+
+CATALOGUE = (MIXTURE, NO_SIGNAL, ENTROPY, TAILS)
+FALSEHOODS = (RISING,)

@@ -88,6 +88,7 @@ FALSEHOODS = (
     *preference_falsehoods.FALSEHOODS,
     *preference_maximin.FALSEHOODS,
     *objective_falsehoods.FALSEHOODS,
+    *rlvr_risk.FALSEHOODS,
     *robust.FALSEHOODS,
     *robust_rates.FALSEHOODS,
 )

@@ -18,6 +18,7 @@ Shape suffixes: B sequences, T token positions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,7 +39,9 @@ def bundled(group_B: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     """
     groups = list(dict.fromkeys(group_B.tolist()))
     places = [np.flatnonzero(group_B.numpy() == group) for group in groups]
-    if len(groups) % size or size < 1:
+    if size < 1:
+        raise BatchError(f"size={size}: a bundle holds answers to 1 prompt or more")
+    if len(groups) % size:
         raise BatchError(f"{len(groups)} groups make no bundles of {size}: draw a multiple of {size} prompts a step")
     if len({len(place) for place in places}) > 1:
         raise BatchError(
@@ -55,7 +58,8 @@ class QuantileTracker:
     """Quantiles of scores through batches. Raises SpecError for levels outside (0, 1) or a rate that is not positive.
 
     levels, values: s and q_s. rate: eta in units of the score, or None for 1/k in batch k, which converges for scores with a
-    density; a constant rate ends within eta of the quantile and stays there. count: batches seen.
+    density; with a constant rate batches that are the law itself end within eta of the quantile and stay there, drawn ones
+    fluctuate about it. count: batches seen.
     """
 
     levels: tuple[float, ...]
@@ -66,6 +70,8 @@ class QuantileTracker:
     def __post_init__(self) -> None:
         if not self.levels or any(not 0 < level < 1 for level in self.levels) or len(self.levels) != len(self.values):
             raise SpecError(f"levels={self.levels}, values={self.values}: one value for each level in (0, 1)")
+        if not all(map(math.isfinite, self.values)):
+            raise SpecError(f"values={self.values} of the tracker: give finite numbers")
         if self.rate is not None and not self.rate > 0:
             raise SpecError(f"rate={self.rate} of the tracker; give a positive number, or None for 1/k")
 
@@ -76,8 +82,12 @@ class QuantileTracker:
         return cls(levels, tuple(_quantile(tensor, level) for level in levels), rate)
 
     def updated(self, scores: np.ndarray) -> QuantileTracker:
-        """After a batch of scores, of shape (n,); as it was after none."""
+        """After a batch of scores, of shape (n,); as it was after none. Raises BatchError for scores that are not finite."""
         scores = np.asarray(scores, dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise BatchError(
+                f"score {int(np.argmin(np.isfinite(scores)))} is {scores[~np.isfinite(scores)][0]}; scores are finite"
+            )
         if not len(scores):
             return self
         rate = 1 / (self.count + 1) if self.rate is None else self.rate
@@ -89,11 +99,13 @@ class QuantileTracker:
 class MixedRisk:
     """Advantages of bundles by the mixed value at risk. Raises SpecError for settings out of range.
 
-    low, high: levels, 0 < low < high <= 1. weight: w, on the lower tail. quantiles: (Q_low, Q_high), tracked; None takes those
-    of the batch's bundles. scale: none, or bundle-std (population standard deviation of the bundles' scores). factor:
-    multiplies.
-    credit: how a bundle's advantage is shared among its answers: uniform; std (over the prompt's deviation); sum-mean (in
-    proportion to reward less the prompt's mean, equally where that sums to less than 1e-6); score (in proportion to reward).
+    low, high: levels, 0 < low < high <= 1. weight: w, on the lower tail, at least -1. quantiles: (Q_low, Q_high), tracked; None
+    takes those of the scores at hand. pool: whose scores these are, all bundles of the batch, or a set's, the bundles of the
+    same prompts, interpolated as by torch.quantile. scale: none, or bundle-std, the standard deviation of those scores
+    (population's over a batch, sample's over a set). factor: multiplies. constant: whether Q_low - Q_high is added.
+    credit: how a bundle's advantage is shared among its answers: uniform, the whole to each; std, over the prompt's sample
+    deviation where that exceeds 1e-3; sum-mean, parts in proportion to reward less the prompt's mean, equal ones where that
+    sums to less than 1e-6; score, 0.5 of it to answers with a positive reward and 1.5 to the others.
     """
 
     low: float = 0.2
@@ -103,54 +115,78 @@ class MixedRisk:
     scale: Literal["none", "bundle-std"] = "none"
     factor: float = 1.0
     credit: Literal["uniform", "std", "sum-mean", "score"] = "uniform"
+    pool: Literal["batch", "set"] = "batch"
+    constant: bool = True
 
     needs = ("bundle_B",)
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high <= 1:
             raise SpecError(f"low={self.low}, high={self.high}: levels of quantiles with 0 < low < high <= 1")
-        if self.quantiles is not None and not self.quantiles[0] <= self.quantiles[1]:
+        if not (-1 <= self.weight < math.inf and math.isfinite(self.factor)):
+            raise SpecError(f"weight={self.weight}, factor={self.factor}: give a weight of at least -1, and finite numbers")
+        if self.quantiles is not None and not -math.inf < self.quantiles[0] <= self.quantiles[1] < math.inf:
             raise SpecError(f"quantiles={self.quantiles}: that of the lower level comes first and is no larger")
-        if self.scale not in ("none", "bundle-std") or self.credit not in CREDITS:
+        if self.scale not in ("none", "bundle-std") or self.credit not in CREDITS or self.pool not in ("batch", "set"):
             raise SpecError(
-                f"scale={self.scale!r}, credit={self.credit!r}; give none or bundle-std, one of {', '.join(CREDITS)}"
+                f"scale={self.scale!r}, credit={self.credit!r}, pool={self.pool!r}; give none or bundle-std, one of "
+                f"{', '.join(CREDITS)}, batch or set"
             )
 
     def __call__(self, out: Outcome) -> Tensor:
         """(B, T), float64. Raises BatchError where the batch has no bundles."""
         names, index_B = torch.unique(_bundle(out), return_inverse=True)
-        total = out.reward_B.new_zeros(len(names) + 1).index_add(0, _placed(out, index_B, len(names)), out.reward_B)
-        present = torch.zeros(len(names) + 1).index_add(0, _placed(out, index_B, len(names)), torch.ones(len(index_B)))
-        scores = total[:-1][present[:-1] > 0]
-        score_B = total[index_B]
-        low, high = self._quantiles(scores)
-        shortfall_B = (low - score_B).clamp(min=0)
-        advantage_B = -(1 + self.weight) * shortfall_B + score_B.clamp(low, high) - high
+        n = len(names)
+        total = out.reward_B.new_zeros(n + 1).index_add(0, _placed(out, index_B, n), out.reward_B)[:-1]
+        present = torch.zeros(n + 1).index_add(0, _placed(out, index_B, n), torch.ones(len(index_B)))[:-1] > 0
+        low, high, deviation = torch.zeros(3, n, dtype=torch.float64).unbind()
+        for mine in self._pools(out, index_B, n):
+            scores = total[mine & present]
+            if len(scores):
+                low[mine], high[mine] = self._quantiles(scores)
+                deviation[mine] = self._deviation(scores)
+        shortfall = (low - total).clamp(min=0)
+        advantage = -(1 + self.weight) * shortfall + total.clamp(low, high) - (high if self.constant else low)
         if self.scale == "bundle-std":
-            deviation = float(scores.std(correction=0)) if len(scores) > 1 else 0.0
-            advantage_B = advantage_B / deviation if deviation > 1e-12 else 0 * advantage_B
-        advantage_B = self.factor * self._share(out, index_B, len(names)) * advantage_B
+            advantage = torch.where(deviation > 1e-12, advantage / deviation.clamp(min=1e-12), 0.0)
+        advantage_B = self.factor * self._share(out, index_B, n) * advantage[index_B]
         return torch.where(out.row_B, advantage_B, 0.0)[:, None].expand(out.batch.mask_BT.shape)
+
+    def _pools(self, out: Outcome, index_B: Tensor, n: int) -> list[Tensor]:
+        """Which bundles, (n,), bool, are looked at together; those of a set share their first prompt."""
+        if self.pool == "batch":
+            return [torch.ones(n, dtype=torch.bool)]
+        first = torch.zeros(n, dtype=torch.int64).scatter_reduce(0, index_B, out.batch.group_B, "amin", include_self=False)
+        return [first == prompt for prompt in torch.unique(first)]
 
     def _quantiles(self, scores: Tensor) -> tuple[float, float]:
         if self.quantiles is not None:
             return self.quantiles
-        return (_quantile(scores, self.low), _quantile(scores, self.high)) if len(scores) else (0.0, 0.0)
+        if self.pool == "set":
+            return float(torch.quantile(scores, self.low)), float(torch.quantile(scores, self.high))
+        return _quantile(scores, self.low), _quantile(scores, self.high)
+
+    def _deviation(self, scores: Tensor) -> float:
+        """Of one score: 1 in a set, else 0."""
+        if len(scores) == 1:
+            return 1.0 if self.pool == "set" else 0.0
+        return float(scores.std(correction=int(self.pool == "set")))
 
     def _share(self, out: Outcome, index_B: Tensor, n: int) -> Tensor:
         """(B,): what multiplies a bundle's advantage for each of its answers."""
         if self.credit == "uniform":
             return torch.ones_like(out.reward_B)
+        if self.credit == "score":
+            return torch.where(out.reward_B > 0, 0.5, 1.5).double()
         centred_B = out.reward_B - out.group_mean(out.reward_B)
         if self.credit == "std":
-            deviation_B = (out.group_sum(centred_B.square()) / out.group_size_B.clamp(min=1)).sqrt()
-            return torch.where(out.uniform(out.reward_B), 1.0, 1 / deviation_B.clamp(min=1e-6))
-        part_B = centred_B if self.credit == "sum-mean" else out.reward_B
+            deviation_B = (out.group_sum(centred_B.square()) / (out.group_size_B - 1).clamp(min=1)).sqrt()
+            return torch.where(deviation_B > 1e-3, 1 / deviation_B.clamp(min=1e-3), 1.0)
         place_B = _placed(out, index_B, n)
-        whole_B = part_B.new_zeros(n + 1).index_add(0, place_B, part_B)[index_B]
-        many_B = part_B.new_zeros(n + 1).index_add(0, place_B, torch.ones_like(part_B))[index_B]
-        even_B = whole_B.abs() < 1e-6
-        return torch.where(even_B, 1.0, many_B * part_B / torch.where(even_B, 1.0, whole_B))
+        whole_B = centred_B.new_zeros(n + 1).index_add(0, place_B, centred_B)[index_B]
+        many_B = centred_B.new_zeros(n + 1).index_add(0, place_B, torch.ones_like(centred_B))[index_B]
+        even_B = whole_B.abs() <= 1e-6
+        return torch.where(even_B, 1 / many_B.clamp(min=1), centred_B / torch.where(even_B, 1.0, whole_B))
 
 
 def followed(

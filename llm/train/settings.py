@@ -41,7 +41,8 @@ class Settings:
     reference_decay: 1 frozen, 0 previous iterate, in between an average. reference: FOLDER or FOLDER@STEP, a checkpoint of
     another run that stands in for the initial policy, and stays. value_rate: of a critic's own AdamW.
     bundle: prompts whose answers are paid together, for objectives that bundle. quantile_rate: of the tracker that follows the
-    quantiles of the bundles' scores through the steps, in units of a score; 0 takes each batch's own.
+    quantiles of the bundles' scores through the steps, in units of a score; 0 takes each batch's own, and an objective that
+    takes each set's own is left to it.
     pool, refresh: with preferences, prompts whose answers are compared, and steps after which they are drawn anew; 0 for
     answers of the initial policy throughout. Which objectives a run can supply, and with what: `llm.train.supply`.
     warm_start: steps of maximum likelihood on right answers before the first step, at `warm_rate`; noise: share of wrong ones

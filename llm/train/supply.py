@@ -86,7 +86,9 @@ def require_supplied(spec: ObjectiveSpec | PreferenceSpec, settings: Settings, t
             "whole number of them; set prompts to a multiple of bundle"
         )
     risk = spec.advantage
-    if isinstance(risk, MixedRisk) and risk.quantiles is None and risk.high == 1 and settings.quantile_rate > 0:
+    if not isinstance(risk, MixedRisk) or risk.quantiles is not None or risk.pool == "set":
+        return
+    if risk.high == 1 and settings.quantile_rate > 0:
         raise TrainError(
             f"high=1 and quantile_rate={settings.quantile_rate:g}; a largest score has no quantile to follow: set "
             "quantile_rate=0 for that of each batch, or give quantiles"

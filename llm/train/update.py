@@ -57,7 +57,7 @@ def tracked(run: Run, batch: TokenBatch) -> tuple[ObjectiveSpec, dict[str, float
     spec, rate = run.spec, run.settings.quantile_rate
     assert isinstance(spec, ObjectiveSpec)
     risk = spec.advantage
-    if not isinstance(risk, MixedRisk) or risk.quantiles is not None or rate == 0:
+    if not isinstance(risk, MixedRisk) or risk.quantiles is not None or risk.pool == "set" or rate == 0:
         return spec, {}
     risk, run.quantiles = followed(risk, run.quantiles, bundle_scores(outcome(batch)), rate)
     if risk.quantiles is None:

@@ -33,31 +33,46 @@ def small_shift(witness, part, i, t):
     return (m_H > low or m_H == part.least) and m_H < part.curvature and m_F < part.shift
 
 
+def interpolated(scores, level):
+    at = level * (len(scores) - 1)
+    below = math.floor(at)
+    above = min(below + 1, len(scores) - 1)
+    return scores[below] + (at - below) * (scores[above] - scores[below])
+
+
 def paid_in_bundles(witness, part, i):
     bundle = {j: int(witness.batch.bundle_B[j]) for j in witness.rows}
     members = {b: [j for j in witness.rows if bundle[j] == b] for b in set(bundle.values())}
     total = {b: math.fsum(witness.total[j] for j in mine) for b, mine in members.items()}
-    scores, n = sorted(total.values()), len(members)
-    if part.quantiles is None:
-        at = [next(x for k, x in enumerate(scores) if (k + 1) / n >= s - 1e-12) for s in (part.low, part.high)]
-    else:
+    prompts = list(zip(witness.batch.bundle_B.tolist(), witness.batch.group_B.tolist(), strict=True))
+    first = {b: min(prompt for name, prompt in prompts if name == b) for b in total}
+    mine = [b for b in total if part.pool == "batch" or first[b] == first[bundle[i]]]
+    scores, n = sorted(total[b] for b in mine), len(mine)
+    if part.quantiles is not None:
         at = part.quantiles
+    elif part.pool == "set":
+        at = [interpolated(scores, level) for level in (part.low, part.high)]
+    else:
+        at = [next(x for k, x in enumerate(scores) if (k + 1) / n >= s - 1e-12) for s in (part.low, part.high)]
     R = total[bundle[i]]
-    A = min(max(R, at[0]), at[1]) - at[1] - (1 + part.weight) * max(at[0] - R, 0)
+    A = min(max(R, at[0]), at[1]) - (at[1] if part.constant else at[0]) - (1 + part.weight) * max(at[0] - R, 0)
     if part.scale == "bundle-std":
-        middle = math.fsum(scores) / n
-        deviation = math.sqrt(math.fsum((x - middle) ** 2 for x in scores) / n)
+        middle, less = math.fsum(scores) / n, int(part.pool == "set")
+        deviation = math.sqrt(math.fsum((x - middle) ** 2 for x in scores) / (n - less)) if n > 1 else less
         A = A / deviation if deviation > 1e-12 else 0.0
     mates = {j: witness.members[witness.group[j]] for j in members[bundle[i]]}
-    mean = {j: math.fsum(witness.total[k] for k in mine) / len(mine) for j, mine in mates.items()}
+    mean = {j: math.fsum(witness.total[k] for k in some) / len(some) for j, some in mates.items()}
     share = 1.0
     if part.credit == "std":
-        deviation = math.sqrt(math.fsum((witness.total[k] - mean[i]) ** 2 for k in mates[i]) / len(mates[i]))
-        share = 1 / deviation if len({witness.total[k] for k in mates[i]}) > 1 else 1.0
-    elif part.credit != "uniform":
-        of = {j: witness.total[j] - (mean[j] if part.credit == "sum-mean" else 0) for j in mates}
+        square = math.fsum((witness.total[k] - mean[i]) ** 2 for k in mates[i])
+        deviation = math.sqrt(square / max(len(mates[i]) - 1, 1))
+        share = 1 / deviation if deviation > 1e-3 else 1.0
+    elif part.credit == "score":
+        share = 0.5 if witness.total[i] > 0 else 1.5
+    elif part.credit == "sum-mean":
+        of = {j: witness.total[j] - mean[j] for j in mates}
         whole = math.fsum(of.values())
-        share = 1.0 if abs(whole) < 1e-6 else len(of) * of[i] / whole
+        share = 1 / len(of) if abs(whole) <= 1e-6 else of[i] / whole
     return part.factor * share * A
 
 

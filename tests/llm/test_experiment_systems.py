@@ -27,6 +27,10 @@ def riskpo(found):
     for testbed in ("odds", "digits"):
         areas = [found.mean(f"RiskPO, paper, B = {size}", f"area, {testbed}")[0] for size in (1, 3, 5, 10)]
         assert areas == sorted(areas, reverse=True)
+    kept = "entropy where equal, digits"
+    assert found.mean("RiskPO, sums of tokens, B = 1", kept)[0] > found.mean("RiskPO, paper, B = 1", kept)[0] + 0.05
+    assert found.mean("RiskPO, released, easy data, B = 5", "reward, digits")[0] < found.mean("GRPO", "reward, digits")[0] - 0.1
+    assert abs(found.difference("RiskPO, released, B = 5", "reward, odds")[0]) < 0.03
 
 
 def lite_ppo(found):

@@ -9,11 +9,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from banach.llm.aggregation import Aggregation
 from banach.llm.bundles import MixedRisk, QuantileTracker, bundle_scores, bundled
 from banach.llm.catalogue import objective
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
+from banach.llm.ratio import Ratio
+from banach.llm.surrogate import ClippedRatio
 from banach.llm.systems.risk_po import RISK_PO, risk_po, risk_po_released
 from banach.llm.testbeds.bench import digit_run, odds_policies
 from banach.llm.testbeds.policies import TablePolicy
@@ -22,10 +25,12 @@ from banach.mdp import token_policy
 from banach.mdp.errors import ModelError
 from banach.mdp.instances_testbeds import one_answer
 from banach.mdp.tail_risk import mixed_risk_weight, mixed_value_at_risk, quantile, tail_integral
+from banach.mdp.token import TokenProblem
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from .exact_gradient import expected_gradient, gradient_of, probability
 from .objective_batches import random_batch, rebuilt
 
 few = settings(max_examples=25, deadline=None)
@@ -136,13 +141,72 @@ def test_two_bundled_questions_share_the_gradient_of_the_risk_of_their_sum(seed)
     for (i, j), a, p in zip(itertools.product(range(3), repeat=2), A, chance, strict=True):
         for question, answer in enumerate((i, j)):
             found[question] += p * a * (np.eye(3)[answer] - softmax(z[question]))
-    for question, answer in itertools.product(range(2), range(3)):
-        d = np.zeros((2, 3))
-        d[question, answer] = 1e-6
-        numeric = (
-            mixed_value_at_risk(*law(z + d), low, high, weight) - mixed_value_at_risk(*law(z - d), low, high, weight)
-        ) / 2e-6
-        assert found[question, answer] == pytest.approx(numeric, abs=1e-6)
+    leaf = torch.tensor(z, requires_grad=True)
+    one, other = leaf.softmax(1)
+    whole = (one[:, None] * other[None, :]).flatten()
+    order = torch.tensor(np.argsort(sums, kind="stable"))
+    before = whole[order].cumsum(0) - whole[order]
+
+    def tail(level):  # the mass up to a level, outcome by outcome
+        taken = torch.minimum((level - before).clamp(min=0), whole[order])
+        return (taken * torch.tensor(sums)[order]).sum()
+
+    (wanted,) = torch.autograd.grad(weight * tail(low) + tail(high), leaf)
+    assert found == pytest.approx(wanted.numpy(), abs=1e-10)
+
+
+def bandit_or_texts(seed, lengths):
+    """One prompt with random rewards: answers of one token, or of one to four."""
+    rng = np.random.default_rng(seed)
+    if not lengths:
+        return TokenProblem.bandit([rng.choice([0.0, 1.0, 2.0, 3.5], 5)]), rng
+    paid = {}
+    return TokenProblem.build(3, 4, 1, lambda _, tokens: paid.setdefault(tokens, float(rng.integers(0, 10))), eos=2), rng
+
+
+def exact_risk(problem, logits, spec, constant=0.0):
+    """(gradient of the mixed value at risk of the reward, the objective's expected gradient with the law's quantiles).
+
+    constant: added to each advantage.
+    """
+    law = token_policy.sequence_probability(problem, torch.tensor(logits).log_softmax(-1).numpy())
+    risk = spec.advantage
+    at = tuple(quantile(problem.reward, law, level) for level in (risk.low, risk.high))
+    A = mixed_risk_weight(problem.reward, *at, risk.weight)
+    wanted = gradient_of(lambda leaf: (probability(problem, leaf.log_softmax(-1)) * torch.tensor(A)).sum(), logits)
+    fixed = dataclasses.replace(risk, quantiles=at)
+    tracked = dataclasses.replace(spec, advantage=fixed if not constant else lambda out: fixed(out) + constant)
+    names = np.arange(problem.n_sequences)
+    return wanted, expected_gradient(tracked, problem, logits, bundle_B=names)
+
+
+def cosine(one, other):
+    return float((one * other).sum() / math.sqrt((one**2).sum() * (other**2).sum()))
+
+
+@given(seed=seeds, weight=st.sampled_from([0.0, 0.5, 2.0]))
+@few
+def test_the_objective_ascends_the_risk_where_answers_are_equally_long(seed, weight):
+    problem, rng = bandit_or_texts(seed, lengths=False)
+    wanted, found = exact_risk(problem, rng.normal(size=(problem.n_nodes, problem.vocabulary_size)), risk_po(weight=weight))
+    assert found == pytest.approx(wanted, abs=1e-10)
+
+
+def test_where_lengths_differ_it_does_not_and_a_constant_turns_it():
+    """An answer's mean over its tokens weighs it by 1/|y|, and what is weighed is at most 0; sums of tokens ascend the risk."""
+    sums = Aggregation("sequence-mean-token-sum")
+    summed = dataclasses.replace(risk_po(), surrogate=ClippedRatio(0.2, 0.2), ratio=Ratio("token"), aggregation=sums)
+    straight, lifted = [], []
+    for seed in range(4):
+        problem, rng = bandit_or_texts(seed, lengths=True)
+        logits = rng.normal(size=(problem.n_nodes, problem.vocabulary_size))
+        straight.append(cosine(*exact_risk(problem, logits, risk_po())))
+        lifted.append(cosine(*exact_risk(problem, logits, risk_po(), 5.0)))
+        for constant in (0.0, 5.0):
+            assert cosine(*exact_risk(problem, logits, summed, constant)) == pytest.approx(1.0, abs=1e-10)
+    assert max(straight) < 0.995
+    assert min(straight) < 0.92
+    assert max(abs(x - y) for x, y in zip(straight, lifted, strict=True)) > 0.1
 
 
 @given(seed=seeds)
@@ -227,6 +291,17 @@ def test_how_often_five_answers_or_bundles_score_alike(p, size, expected):
     assert sum(x**5 for x in chance) == pytest.approx(expected, abs=5e-5)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1, 0.5905), (5, 0.0756)])
+def test_sets_drawn_and_bundled_are_without_signal_that_often(size, expected):
+    """2,000 sets of five bundles, p = .1; six standard deviations are a false alarm below 1e-8."""
+    rng, silent, n = np.random.default_rng(size), 0, 2000
+    group = torch.arange(size).repeat_interleave(5)
+    for _ in range(n):
+        bundle = bundled(group, size, rng).numpy()
+        silent += len(set(np.bincount(bundle, rng.random(5 * size) < 0.1).tolist())) == 1
+    assert silent / n == pytest.approx(expected, abs=6 * math.sqrt(expected * (1 - expected) / n))
+
+
 @given(seed=seeds)
 @few
 def test_entropy_moves_by_minus_the_covariance_of_log_probability_and_advantage(seed):
@@ -254,6 +329,20 @@ def test_entropy_falls_more_slowly_where_likely_answers_are_better_and_faster_wh
     with_fall = covariance(falling, advantages_at(values, falling, 0.2, 0.8, 0.0)) - covariance(falling, values)
     assert with_rise <= 1e-12
     assert with_fall >= -1e-12  # the printed inequality, reversed
+
+
+def test_at_the_published_weight_a_rising_likelihood_is_not_enough():
+    """Two outcomes; and over random rising laws of five the inequality fails every time at w = .5 and never at w = 0."""
+    values, p = np.array([0.0, 1.0]), np.array([0.15, 0.85])
+    assert covariance(p, advantages_at(values, p, 0.2, 0.8, 0.5)) == pytest.approx(0.3317, abs=1e-4)
+    assert covariance(p, values) == pytest.approx(0.2212, abs=1e-4)
+    rng, faster = np.random.default_rng(0), {0.0: 0, 0.5: 0}
+    for _ in range(100):
+        law = np.sort(rng.dirichlet(np.ones(5)))
+        for weight in faster:
+            risky = covariance(law, advantages_at(np.arange(5.0), law, 0.2, 0.8, weight))
+            faster[weight] += risky > covariance(law, np.arange(5.0)) + 1e-12
+    assert faster == {0.0: 0, 0.5: 100}
 
 
 @given(seed=seeds, weight=st.sampled_from([0.0, 0.5, 2.0]))
@@ -354,6 +443,59 @@ def test_the_released_code_is_the_functional_with_three_times_the_weight():
     assert ours == pytest.approx((m * tail + ranged) / (m + 1))
 
 
+def two_prompts(one, other, bundles=None):
+    """A batch of answers of one token to two prompts with these rewards; j-th answers are bundled, or as told."""
+    n = len(one)
+    return rebuilt(
+        random_batch(groups=2, size=n, horizon=1, edges=False),
+        reward_B=torch.tensor([*one, *other], dtype=torch.float64),
+        group_B=torch.tensor([0] * n + [1] * n),
+        bundle_B=torch.tensor([*range(n), *(bundles or range(n))]),
+    )
+
+
+def test_the_published_credit_of_hard_data_pushes_a_right_answer_down_and_a_wrong_one_up():
+    """.8 above its prompt's mean and .75 below its own: as shares of their sum the bundle's minus counts 16 and -15 times."""
+    batch = two_prompts([1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0, 0.75])
+    share = MixedRisk(credit="sum-mean")._share(outcome(batch), batch.bundle_B, 5)
+    assert share[[0, 5]].tolist() == pytest.approx([16.0, -15.0])
+    A = MixedRisk(credit="sum-mean", quantiles=(1.5, 2.0))(outcome(batch))[:, 0]
+    assert A[0] < 0 < A[5]
+    assert batch.reward_B[[0, 5]].tolist() == [1.0, 0.0]
+
+
+def test_the_released_code_looks_at_each_set_of_prompts_alone():
+    """Its steps once more for two sets: interpolated quantiles, the sample deviation, credit, with and without the constant."""
+    rng = np.random.default_rng(4)
+    reward = rng.choice([0.0, 1.0], (4, 6), p=[0.4, 0.6])  # prompts, answers; two sets of two
+    group, bundle = np.repeat(np.arange(4), 6), np.concatenate([np.arange(6), np.arange(6), 6 + np.arange(6), 6 + np.arange(6)])
+    batch = rebuilt(
+        random_batch(groups=4, size=6, horizon=1, edges=False),
+        reward_B=torch.tensor(reward.flatten()), group_B=torch.tensor(group), bundle_B=torch.tensor(bundle),
+    )  # fmt: skip
+    for constant, credit in itertools.product((False, True), ("sum-mean", "std", "score", "uniform")):
+        wanted = np.zeros((4, 6))
+        for mine in ((0, 1), (2, 3)):
+            papers = reward[list(mine)].sum(0)
+            down, up = np.quantile(papers, 0.2), np.quantile(papers, 0.8)
+            for j, R in enumerate(papers):
+                A = max(R - down, 0) - max(R - up, 0) + (down - up if constant else 0)
+                A = (1.5 * -max(down - R, 0) / 0.2 + A / 0.6) / 2.5 / papers.std(ddof=1)
+                parts = reward[list(mine), j] - reward[list(mine)].mean(1)
+                for k, prompt in enumerate(mine):
+                    spread = reward[prompt].std(ddof=1)
+                    even = abs(parts.sum()) <= 1e-6
+                    share = {
+                        "uniform": 1.0,
+                        "score": 0.5 if reward[prompt, j] > 0 else 1.5,
+                        "std": 1 / spread if spread > 1e-3 else 1.0,
+                        "sum-mean": 0.5 if even else parts[k] / (1.0 if even else parts.sum()),
+                    }[credit]
+                    wanted[prompt, j] = A * share
+        found = risk_po_released(credit=credit, constant=constant).advantage(outcome(batch))[:, 0]
+        assert found.numpy() == pytest.approx(wanted.flatten(), abs=1e-12)
+
+
 def test_in_a_bad_bundle_a_right_answer_is_pushed_down_with_uniform_credit():
     reward = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     batch = rebuilt(
@@ -376,6 +518,16 @@ def test_in_a_bad_bundle_a_right_answer_is_pushed_down_with_uniform_credit():
     [
         (lambda: MixedRisk(low=0.8, high=0.2), SpecError, "low=0.8"),
         (lambda: MixedRisk(low=0.0), SpecError, "low=0.0"),
+        (lambda: MixedRisk(weight=-2.0), SpecError, "weight=-2.0"),
+        (lambda: risk_po(weight=math.nan), SpecError, "weight=nan"),
+        (lambda: MixedRisk(factor=math.nan), SpecError, "factor=nan"),
+        (lambda: MixedRisk(pool="group"), SpecError, "pool='group'"),
+        (lambda: risk_po_released(low=0.0), SpecError, "low=0.0"),
+        (lambda: risk_po_released(low=0.8), SpecError, "low=0.8"),
+        (lambda: risk_po_released(mix=-1.0), SpecError, "mix=-1.0"),
+        (lambda: QuantileTracker((0.2,), (math.nan,)), SpecError, "values"),
+        (lambda: QuantileTracker((0.2,), (1.0,)).updated(np.array([0.0, math.nan])), BatchError, "score 1 is nan"),
+        (lambda: bundled(torch.tensor([0, 1]), 0, np.random.default_rng(0)), BatchError, "size=0"),
         (lambda: MixedRisk(quantiles=(2.0, 1.0)), SpecError, "quantiles"),
         (lambda: MixedRisk(credit="fair"), SpecError, "credit='fair'"),
         (lambda: QuantileTracker((0.2,), (1.0, 2.0)), SpecError, "one value for each level"),
@@ -422,11 +574,13 @@ def test_the_kept_runs_of_bundles_have_less_entropy_where_rewards_are_equal():
             for measure in ("worst", "pass@16"):
                 if method != "GRPO":
                     assert differs(method, f"{measure} where equal, {testbed}") <= 0
-        for one in ("RiskPO, paper, B = 1", "RiskPO, released, B = 1"):
-            assert differs(one, f"reward, {testbed}") == 0
-        whole = [method for method in kept.numbers if "minibatches" not in method]
-        least = min(whole, key=lambda method: kept.mean(method, f"reward, {testbed}")[0])
-        assert least == "RiskPO, released, B = 5, sum-mean"
+        assert differs("RiskPO, paper, B = 1", f"reward, {testbed}") == 0
+        assert differs("RiskPO, released, B = 5", f"reward, {testbed}") == differs("DAPO", f"reward, {testbed}") == 0
+        assert all(differs(method, f"reward, {testbed}") <= 0 for method in kept.numbers if method != "GRPO")
+    assert differs("RiskPO, paper, B = 1", "entropy where equal, digits") == -1
+    for size in (1, 5):
+        assert differs(f"RiskPO, sums of tokens, B = {size}", "entropy where equal, digits") == 0
+    assert [round(10 * (1 - kept.mean(method, "reached, digits")[0])) for method in (five, ten)] == [1, 2]
 
 
 def test_each_prompt_has_one_answer_and_a_fitted_policy_starts_at_its_odds():
