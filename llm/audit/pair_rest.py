@@ -8,6 +8,7 @@ margin m*(p) shows what the loss takes p for: logit p / beta (the Bradley-Terry 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from .pairs import Population, margin_slopes, population_slope, population_value
 from .subject import DOUBLE, Array, Subject
 
 FAR = 60.0
-"""Scores beyond which a minimiser is taken to be at infinity."""
+"""Scores beyond which a minimiser is taken to be at infinity, for a loss that bends within a nat."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,44 @@ def minimiser(subject: Subject, population: Population) -> Minimiser:
         return population_slope(subject, population, np.append(free, 0.0))[:-1]
 
     start = np.log(population.reference / population.reference[-1])[:-1]
-    point, size = start, max(float(np.abs(slope(start)).max()), 1e-300)
+    size = max(float(np.abs(slope(start)).max()), 1e-300)
     best = (float("inf"), start)
-    for guess in (start, np.zeros_like(start)):
-        found = optimize.root(slope, guess, tol=1e-13, options=options)
-        miss = float(np.abs(slope(found.x)).max()) / size
-        if np.isfinite(miss) and np.abs(found.x).max() < FAR and miss < best[0]:
-            best = (miss, found.x)
-        if best[0] < 1e-9:
-            break
-    miss, point = best
-    score = np.append(point, 0.0)
-    if miss < max(1e-8, subject.rounding):
-        return Minimiser(score - score.mean(), "found", miss)
+    nat, died = max(1.0, _length(slope, start, size)), False
+    for far in (FAR, FAR * nat):
+        for guess in (start, np.zeros_like(start)):
+            found = optimize.root(slope, guess, tol=1e-13, options=options)
+            miss = float(np.abs(slope(found.x)).max()) / size
+            turns = _turns(slope, found.x, nat, size)
+            died |= not turns and miss < 1e-8
+            if np.isfinite(miss) and turns and np.abs(found.x).max() < far and miss < best[0]:
+                best = (miss, found.x)
+            if best[0] < 1e-9:
+                break
+        miss, point = best
+        score = np.append(point, 0.0)
+        if miss < max(1e-8, subject.rounding):
+            return Minimiser(score - score.mean(), "found", miss)
     point, _ = _descend(slope, start)
     score = np.append(point, 0.0)
-    status = "unbounded" if np.abs(score - score.mean()).max() > FAR / 2 else "not smooth"
+    status = "unbounded" if died or np.abs(score - score.mean()).max() > FAR / 2 else "not smooth"
     return Minimiser(score - score.mean(), status, float(np.abs(slope(point)).max()) / size)
 
 
-def _descend(slope, start: Array) -> tuple[Array, int]:
+def _length(slope: Callable[[Array], Array], start: Array, size: float) -> float:
+    """How many nats down the slope change it by a tenth, at most 1000: what a loss of small beta counts as one step."""
+    way, length = -slope(start) / size, 1.0
+    while length < 1000 and np.abs(slope(start + length * way) - slope(start)).max() < 0.1 * size:
+        length *= 2
+    return length
+
+
+def _turns(slope: Callable[[Array], Array], point: Array, nat: float, size: float) -> bool:
+    """Whether the loss rises to both sides of a point along every coordinate, and is not a tail that has died away."""
+    rise = [(slope(point + nat * e) - slope(point - nat * e))[i] for i, e in enumerate(np.eye(len(point)))]
+    return bool(np.isfinite(rise).all() and min(rise) > 1e-6 * size)
+
+
+def _descend(slope: Callable[[Array], Array], start: Array) -> tuple[Array, int]:
     """Steps of the slope's sign-normalised direction, shrinking where it turns."""
     point, step, before = start.copy(), 1.0, None
     for k in range(100):

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 from banach.llm.audit import AuditError, audit_preference
+from banach.llm.audit.pair_rest import minimiser
 from banach.llm.audit.pairs import Population, population_slope, population_value
+from banach.llm.audit.preference_audit import ANNOTATORS
 from banach.llm.audit.subject import Subject
+from banach.llm.preference_catalogue import rpo
+from banach.llm.preference_kernel import as_preference_loss
 from banach.mdp.preference import PreferenceOracle
+from banach.solvers import RegularizedPO, rpo_optimum
 from scipy import optimize
 from torch.nn.functional import logsigmoid
 
@@ -56,6 +61,28 @@ def test_dpo_asks_for_the_gibbs_policy_of_a_bradley_terry_reward():
     ref = np.array(answer.details["reference"])
     wanted = ref * np.exp(reward / 0.5)
     np.testing.assert_allclose(answer.details["policy"], wanted / wanted.sum(), atol=1e-9)
+
+
+@pytest.mark.parametrize(("beta", "eta"), [(0.01, 0.005), (0.5, 0.3)])
+def test_a_minimiser_is_found_however_far_a_small_beta_puts_it(beta, eta):
+    """RPO's, by the Newton steps of its game; at the published beta log-probabilities are dozens of nats apart."""
+    rng = np.random.default_rng(0)
+    oracle, reference = PreferenceOracle.population(ANNOTATORS, np.array([0.4, 0.35, 0.25])), rng.dirichlet(np.full(4, 4.0))
+    population = Population(oracle, reference, rng.uniform(0.5, 2.0, (4, 4)))
+    found = minimiser(Subject(as_preference_loss(rpo(beta, eta))), population)
+    wanted = rpo_optimum(RegularizedPO(population.wins, reference, population.wins.sum(1), eta, beta))
+    assert found.status == "found"
+    assert found.policy == pytest.approx(wanted, abs=1e-6)
+    if beta == 0.01:
+        assert np.ptp(found.score) > 60
+    assert found.score - found.score[0] == pytest.approx(np.log(wanted / wanted[0]), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.01, 1.0])
+def test_a_loss_without_a_minimiser_is_said_to_have_none_at_any_beta(beta):
+    sure = PreferenceOracle(np.array([[0.5, 1.0, 1.0], [0.0, 0.5, 0.7], [0.0, 0.3, 0.5]]))
+    population = Population(sure, np.full(3, 1 / 3), np.ones((3, 3)))
+    assert minimiser(Subject(dpo(beta)), population).status == "unbounded"
 
 
 def test_orpos_minimiser_is_recognised_though_it_looks_at_more_than_the_margin():
