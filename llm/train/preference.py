@@ -3,11 +3,12 @@ r"""Preference objectives on the policy's own answers, compared by the verifier.
 A pool of answers is drawn once from the initial policy (offline), or anew every `refresh` steps from the policy as it stands.
 An objective for pairs that are given (`PreferenceSpec.pairs` is "data") takes the best of a group with the worst, the second
 best with the second worst, and so on while their rewards differ; a later pool in which no two differ leaves the pairs as they
-were. The others' optimum is that of two answers drawn independently, y, y' ~ pi_t x pi_t, so they take the first answer with
-the second, the third with the fourth, whatever their rewards: choosing by reward fits another policy (INPO's mirror step turns
-into another map). The label is then 1, 1/2 or 0 as the first is better, as good or worse. Answers whose reward failed are in no
-pair. Of each answer are kept its log-probability under the reference (the initial policy), under the policy that drew it (the
-previous iterate), its reward, and how often it beats an answer of its group, ties counting half.
+were. One that regresses on rewards (CoPG), to which a tie says as much as a difference, takes every pair. The others' optimum
+is that of two answers drawn independently, y, y' ~ pi_t x pi_t, so they take the first answer with the second, the third with
+the fourth, whatever their rewards: choosing by reward fits another policy (INPO's mirror step turns into another map). The
+label is then 1, 1/2 or 0 as the first is better, as good or worse. Answers whose reward failed are in no pair. Of each answer
+are kept its log-probability under the reference (the initial policy), under the policy that drew it (the previous iterate), its
+reward, and how often it beats an answer of its group, ties counting half.
 
 A step takes `prompts` pairs of the pool. Some objectives couple them (a common centre, a count of tokens), so log-probabilities
 of all of them come first; the gradient is then the sum of score weights times gradients of log-probabilities, a microbatch at a
@@ -27,7 +28,7 @@ from ..group_pairs import matched, wins
 from ..pair_batch import PairBatch, Sequences
 from ..policy.causal import Policy, Prompts
 from ..preference_kernel import evaluate_preference
-from ..preference_spec import PreferenceSpec
+from ..preference_spec import PairTerm, PreferenceSpec
 from ..rollout.rollout import Rollout
 from ..rollout.score import score
 from .experience import answered, rescored
@@ -63,11 +64,13 @@ def refreshed(run: Run) -> dict[str, float]:
         )
     index_A = pairs.T.reshape(-1).to(rollout.group_B.device)
     picked = rollout.select(index_A)
-    previous_A = _total(picked, rescored(run, run.policy, picked).logp_BT)
+    once_A, back_A = torch.unique(index_A, return_inverse=True)  # an answer of several pairs is read once
+    distinct = rollout.select(once_A)
+    previous_A = _total(distinct, rescored(run, run.policy, distinct).logp_BT)[back_A]
     reference_A = previous_A
     if run.reference is not None:
         with run.reference.active():
-            reference_A = _total(picked, rescored(run, run.reference.policy, picked).logp_BT)
+            reference_A = _total(distinct, rescored(run, run.reference.policy, distinct).logp_BT)[back_A]
     run.pairs = {
         "prompt_token": picked.prompts.token_GP,
         "prompt_real": picked.prompts.real_GP,
@@ -83,8 +86,11 @@ def refreshed(run: Run) -> dict[str, float]:
 
 def paired(spec: PreferenceSpec, reward_A: Tensor, kept_A: Tensor, group_size: int) -> Tensor:
     """Numbers of the two answers of each pair, (pairs, 2), of rewards (A,) in groups of one size, as the objective needs them:
-    the better first, or, where answers must be independent, in the order of their draws.
+    the better first, or, where answers must be independent and where rewards are regressed on, in the order of their draws.
     """
+    if spec.pairs == "data" and any(isinstance(term, PairTerm) and term.regress for term in spec.terms):
+        places = torch.arange(len(reward_A)).reshape(-1, group_size)
+        return torch.cat([torch.combinations(mine[kept_A.cpu()[mine]]) for mine in places])
     if spec.pairs == "data":
         return matched(reward_A, kept_A, group_size)
     drawn_GS = torch.arange(len(reward_A)).reshape(-1, group_size)[:, : group_size // 2 * 2]

@@ -10,6 +10,8 @@
 | `first_call_B`, `rounds_left_B` | on a task whose environment speaks; elsewhere they say nothing, and are refused |
 | `fresh_BT`, `mode_B`, `forced_B`, `value_end_B`, `advantage_BT` | refused |
 
+An objective of reasoning steps (the direct advantage) is refused: a run has no steps and no critic of them.
+
 Preference objectives are told the reference, the policy that drew the pair, rewards and wins. One whose theory compares answers
 of the current policy is refused a pool that is older than its step, and a reward model's loss is refused altogether: a policy's
 log-probabilities are no rewards.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from ..bundles import MixedRisk
 from ..environments.problem import Task
+from ..log_ratio import LogRatioRegression
 from ..objective import ObjectiveSpec
 from ..policy.causal import Policy
 from ..preference_spec import PreferenceSpec
@@ -79,6 +82,12 @@ def require_supplied(spec: ObjectiveSpec | PreferenceSpec, settings: Settings, t
             f"{spec.name} reads {spoken[0]}, {SPOKEN[spoken[0]]}, but no environment speaks in the answers to {task.name}, so "
             "that the objective would be the one that it is built on; take a task with a tool (tool_sums with calls of 1 or "
             "more), or name that objective"
+        )
+    if isinstance(spec.surrogate, LogRatioRegression):
+        raise TrainError(
+            f"{spec.name} regresses the log-ratios of reasoning steps on advantages by a critic of steps, and a run has whole "
+            "answers with one reward each; cut answers by banach.llm.step_numbers, put the steps of a state in one group "
+            "(banach.llm.unique_steps), and call banach.llm.evaluate"
         )
     if "bundle_B" in spec.needs and settings.prompts % settings.bundle:
         raise TrainError(

@@ -20,7 +20,7 @@ from banach.llm.train import Settings, TrainError, estimate_memory, open_policy,
 from banach.llm.train.experience import answered, collect, rescored
 from banach.llm.train.loop import _fit, step
 from banach.llm.train.metrics import append_failures, append_metrics, cut_metrics
-from banach.llm.train.preference import matched, paired, refreshed, update_pairs, wins
+from banach.llm.train.preference import ROLLOUT, matched, paired, refreshed, update_pairs, wins
 from banach.llm.train.run import new_run
 from banach.llm.train.update import accumulate, alive, tracked, update
 from hypothesis import given, settings
@@ -133,6 +133,7 @@ REFUSED = {
     "t_ppo": "t_ppo reads fresh_BT, .* draws every answer whole.* banach.llm.Windows",
     "eapo": "eapo reads rounds_left_B, the rounds of an answer, but no environment speaks in the answers to digit_chain",
     "aspo": "aspo reads first_call_B, the first call of a tool, but no environment speaks in the answers to digit_chain",
+    "dapo_direct": "dapo_direct regresses the log-ratios of reasoning steps .* banach.llm.step_numbers",
     "bradley_terry": "bradley_terry fits a reward model, .* banach.llm.evaluate_preference",
 }
 """What answers without turns cannot be told truly, and what is said of it."""
@@ -408,12 +409,31 @@ class TestPairs:
                 found[group[i], group[j]] += chance
             count += chance * len(pairs)
         product = torch.outer(law, law)
-        if spec.pairs == "data":
+        if name == "copg":
+            assert count == pytest.approx(size * (size - 1) / 2)
+            torch.testing.assert_close(found / count, product, rtol=0, atol=1e-12)
+        elif spec.pairs == "data":
             assert (found / count - product).abs().max() > 0.05
             assert found.diag().sum() == 0
         else:
             assert count == pytest.approx(size // 2)
             torch.testing.assert_close(found / count, product, rtol=0, atol=1e-12)
+
+    def test_contrastive_pairs_are_all_of_a_group_but_for_failures_and_one_answer_is_read_once(self):
+        run = begun(objective="copg", temperature=1.0)
+        kept = torch.tensor([1, 1, 0, 1, 1, 1, 1, 1], dtype=torch.bool)
+        assert paired(run.spec, torch.zeros(8), kept, 4).tolist() == [
+            [0, 1], [0, 3], [1, 3], *([i, j] for i, j in itertools.combinations(range(4, 8), 2))
+        ]  # fmt: skip
+        refreshed(run)
+        pool = run.pairs
+        assert len(pool["reward"]) == 2 * run.settings.pool * 6
+        half = len(pool["reward"]) // 2
+        assert (pool["reward"][:half] == pool["reward"][half:]).any()  # ties are kept
+        picked = Rollout(Prompts(pool["prompt_token"], pool["prompt_real"]), pool["group"], sampling=run.sampling,
+                         **{name: pool[name] for name in ROLLOUT})  # fmt: skip
+        again = torch.where(picked.mask_BT, rescored(run, run.policy, picked).logp_BT, 0.0).sum(1)
+        torch.testing.assert_close(pool["previous"], again, rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize("name", ["inpo", "nash_md"])
     def test_pairs_of_self_play_are_neighbouring_draws_and_their_labels_are_told(self, name):
