@@ -142,7 +142,14 @@ def _loss(text: str, pairs: bool) -> Any:
         known, make = list(OBJECTIVES), example_objective
     name, settings = spelled(text)
     if name not in known:
-        other = "" if name == "?" else f"{name!r} is no objective here; "
+        other = "" if name == "?" else f"{name!r} is no objective {'of pairs' if pairs else 'here'}; "
+        from ..llm.catalogue import OBJECTIVES
+        from ..llm.preference_catalogue import PREFERENCES
+
+        if name in (OBJECTIVES if pairs else PREFERENCES):
+            raise SpellingError(
+                f"{name} is an objective of {'answers' if pairs else 'pairs'}: ask {'without' if pairs else 'with'} --pairs"
+            )
         raise SpellingError(f"{other}the objectives are {', '.join(known)}; a function of yours is module:function")
     try:
         return make(name, **settings)

@@ -70,13 +70,17 @@ def per_token(weight_B: Tensor, mask_BT: Tensor) -> Tensor:
     return weight_B[:, None] * mask_BT
 
 
-def as_preference_loss(spec: PreferenceSpec) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+def as_preference_loss(
+    spec: PreferenceSpec, rewards: tuple[float, float] | None = None
+) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
     """`loss(logp_chosen_B, logp_rejected_B, ref_chosen_B, ref_rejected_B, length_chosen_B, length_rejected_B) -> ()`.
 
     Labels are hard. The signature knows one reference, which stands for the previous iterate too, as when self-play begins.
-    Raises SpecError when the spec uses rewards, win rates or mismatched sequences, which the signature does not carry.
+    rewards: of every chosen and every rejected sequence, for a spec that regresses on rewards.
+    Raises SpecError when the spec uses rewards that are not given, win rates or mismatched sequences, which the signature does
+    not carry.
     """
-    lacking = spec.uses & {"win", "reward", "mismatched"}
+    lacking = spec.uses & ({"win", "mismatched"} | ({"reward"} if rewards is None else set()))
     if lacking:
         raise SpecError(f"{spec.name} uses {sorted(lacking)}, which pairs of log-probabilities do not carry; use a PairBatch")
 
@@ -88,8 +92,9 @@ def as_preference_loss(spec: PreferenceSpec) -> Callable[[Tensor, Tensor, Tensor
         length_chosen_B: Tensor,
         length_rejected_B: Tensor,
     ) -> Tensor:
-        chosen = Sequences(logp_chosen_B, length_chosen_B, ref_chosen_B, ref_chosen_B)
-        rejected = Sequences(logp_rejected_B, length_rejected_B, ref_rejected_B, ref_rejected_B)
+        paid = [None, None] if rewards is None else [torch.full_like(ref_chosen_B, reward) for reward in rewards]
+        chosen = Sequences(logp_chosen_B, length_chosen_B, ref_chosen_B, ref_chosen_B, reward_B=paid[0])
+        rejected = Sequences(logp_rejected_B, length_rejected_B, ref_rejected_B, ref_rejected_B, reward_B=paid[1])
         return evaluate_preference(spec, PairBatch(chosen, rejected)).loss
 
     return loss

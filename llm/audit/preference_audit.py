@@ -19,6 +19,8 @@ from .subject import SINGLE, Loss, Subject, resolve
 
 ANNOTATORS = np.array([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.0, 1.0]])
 """Rewards (3, 4) of three annotators whose majority goes round in a circle."""
+REWARDS = (1.0, 0.0)
+"""Of chosen and rejected, for objectives that read rewards."""
 
 
 def audit_preference(loss: Any, oracle: PreferenceOracle | None = None, *, seed: int = 0, name: str | None = None) -> Audit:
@@ -36,7 +38,7 @@ def audit_preference(loss: Any, oracle: PreferenceOracle | None = None, *, seed:
     n = oracle.n_responses
     if n < 2:
         raise AuditError("one response is no preference; give an oracle of two or more")
-    subject = Subject(_loss_of(loss))
+    subject, told = Subject(_loss_of(loss)), _told(loss)
     generator = np.random.default_rng(seed)
     reference = generator.dirichlet(np.full(n, 4.0)) * 0.9 + 0.1 / n
     population = Population(oracle, reference, generator.uniform(0.5, 2.0, (n, n)))
@@ -53,7 +55,7 @@ def audit_preference(loss: Any, oracle: PreferenceOracle | None = None, *, seed:
         "rounding": subject.rounding,
     }
     seconds = time.perf_counter() - began
-    return Audit(name or name_of(loss), "preference loss", setting, tuple(findings), subject.calls, seconds)
+    return Audit(name or name_of(loss), "preference loss", setting, (*told, *findings), subject.calls, seconds)
 
 
 def _loss_of(loss: Any) -> Loss:
@@ -65,8 +67,18 @@ def _loss_of(loss: Any) -> Loss:
     from ..preference_spec import PreferenceSpec
 
     if isinstance(loss, PreferenceSpec):
-        return as_preference_loss(loss)
+        return as_preference_loss(loss, REWARDS if "reward" in loss.uses else None)
     raise AuditError(f"a {type(loss).__name__} is no loss; give a function, a PreferenceSpec or 'package.module:function'")
+
+
+def _told(loss: Any) -> list[Finding]:
+    """What a spec is given beside log-probabilities."""
+    from ..preference_spec import PreferenceSpec
+
+    if not isinstance(loss, PreferenceSpec) or "reward" not in loss.uses:
+        return []
+    verdict = "It also reads rewards. What follows holds where the chosen answer's is 1 and the rejected one's 0."
+    return [Finding("given", "what it is given", verdict, "note", details={"rewards": REWARDS})]
 
 
 def _opened(subject: Subject, generator: np.random.Generator) -> list[Finding]:

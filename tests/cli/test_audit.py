@@ -107,6 +107,8 @@ def test_a_loss_of_ligers_is_audited_with_settings_of_its_own(banach):
         (["?"], "the objectives are .*grpo.*module:function"),
         (["nonsense"], "'nonsense' is no objective here"),
         (["--pairs", "nonsense"], "the objectives are dpo"),
+        (["copg"], "copg is an objective of pairs: ask with --pairs"),
+        (["--pairs", "grpo"], "grpo is an objective of answers: ask without --pairs"),
         (["--trl", "?"], "the losses of trl are grpo"),
         (["--liger", "ipo"], "liger has no loss 'ipo' here; it has grpo"),
         (["--trl", "cispo:epsilon_hihg=5"], "TRL refuses grpo .*epsilon_hihg"),

@@ -8,7 +8,7 @@ from banach.llm.audit.pair_rest import minimiser
 from banach.llm.audit.pairs import Population, population_slope, population_value
 from banach.llm.audit.preference_audit import ANNOTATORS
 from banach.llm.audit.subject import Subject
-from banach.llm.preference_catalogue import rpo
+from banach.llm.preference_catalogue import preference, rpo
 from banach.llm.preference_kernel import as_preference_loss
 from banach.mdp.preference import PreferenceOracle
 from banach.solvers import RegularizedPO, rpo_optimum
@@ -261,3 +261,11 @@ def test_the_population_slope_is_the_derivative_of_the_population_value():
 def test_one_response_is_refused():
     with pytest.raises(AuditError, match="two or more"):
         audit_preference(dpo(0.1), PreferenceOracle(np.array([[0.5]])))
+
+
+@pytest.mark.parametrize(("name", "settings_of", "tau"), [("copg", {"temperature": 0.06}, 0.03), ("rebel", {"rate": 1.0}, 0.5)])
+def test_what_regresses_on_rewards_is_audited_with_one_and_zero_and_is_then_ipo(name, settings_of, tau):
+    audited = audit_preference(preference(name, **settings_of))
+    assert audited["given"].details["rewards"] == (1.0, 0.0)
+    assert "as IPO does" in audited["margin"].verdict
+    assert audited["margin"].details["parameters"]["tau"] == pytest.approx(tau)
