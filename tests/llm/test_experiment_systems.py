@@ -43,16 +43,17 @@ def lite_ppo(found):
 
 
 def loop(found):
-    """The levels stay together off the policy, not in the published order; rejection fine-tuning is behind, and asks most."""
-    levels = [found.mean(f"LOOP, {level}", "reward, 8 minibatches")[0] for level in ("token", "turn", "trajectory")]
-    assert max(levels) - min(levels) < 0.04
-    for where in ("on the policy", "8 minibatches"):
+    """No order of the levels; rejection fine-tuning is behind; asking first is unlearned at the smaller rate."""
+    for where in ("on the policy", "8 minibatches", "on the policy, slow", "8 minibatches, slow"):
+        levels = [found.mean(f"LOOP, {level}", f"reward, {where}")[0] for level in ("token", "turn", "trajectory")]
+        assert max(levels) - min(levels) < 0.09
         gap, half = found.difference("RFT", f"reward, {where}")
         assert gap + half < 0
-        asks = {method: found.mean(method, f"asks first, {where}")[0] for method in found.numbers}
-        assert asks.pop("RFT") > 3 * max(asks.values())
-    gap, half = found.difference("LOOP, token, std", "reward, 8 minibatches")
-    assert abs(gap) < half + 0.02
+        assert all(found.mean(method, f"reward, {where}")[0] < 0.7 for method in found.numbers)
+    assert found.mean("at the start", "asks first, on the policy")[0] == pytest.approx(1 / 8)
+    for method in found.numbers:
+        if method not in ("RFT", "at the start"):
+            assert found.mean(method, "asks first, on the policy, slow")[0] < 0.02
 
 
 def capo(found):
