@@ -53,14 +53,19 @@ class Windows:
     """N slots, at most `window` tokens a step. Raises SpecError for less than one of either.
 
     `advance(lengths)` moves every slot and says what was fresh and what is finished; slots refill from `queue`.
+    oldest: windows after which an unfinished answer is given up, for its first tokens are of as many policies; None keeps all.
+    `abandoned` lists those answers: their tokens have taught the policy, and never teach the critic.
     """
 
     slots: int
     window: int
+    oldest: int | None = None
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.window < 1:
             raise SpecError(f"slots={self.slots}, window={self.window}: give at least one of each")
+        require_age(self.oldest)
+        self.abandoned: list[int] = []
         self.running: list[tuple[int, int, int]] = []  # answer, tokens written, tokens in all
         self.clock = 0
 
@@ -78,8 +83,23 @@ class Windows:
             report.append((answer, start, stop, stop == length))
         self.clock += max((stop - start for _, start, stop, _ in report), default=0)
         lengths = {answer: length for answer, _, length in self.running}
-        self.running = [(answer, stop, lengths[answer]) for answer, _, stop, finished in report if not finished]
+        open_ = [(answer, stop) for answer, _, stop, finished in report if not finished]
+        self.abandoned += [answer for answer, stop in open_ if too_old(stop, self.window, self.oldest)]
+        self.running = [
+            (answer, stop, lengths[answer]) for answer, stop in open_ if not too_old(stop, self.window, self.oldest)
+        ]
         return report
+
+
+def require_age(oldest: int | None) -> None:
+    """Raises SpecError for an age limit of less than one window."""
+    if oldest is not None and oldest < 1:
+        raise SpecError(f"oldest={oldest} windows: give 1 or more, or None to keep every answer until it ends")
+
+
+def too_old(written: int, window: int, oldest: int | None) -> bool:
+    """Whether an unfinished answer of so many tokens has been through `oldest` windows."""
+    return oldest is not None and written >= oldest * window
 
 
 def speed_limit(lengths: np.ndarray, slots: int) -> float:

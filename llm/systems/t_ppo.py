@@ -36,7 +36,7 @@ from ..objective import ObjectiveSpec
 from ..plan import plan
 from ..ratio import Ratio
 from ..surrogate import ClippedRatio
-from ..windows import FreshTokens
+from ..windows import FreshTokens, require_age, too_old
 from .system import Reduction, System, add
 
 if TYPE_CHECKING:
@@ -116,10 +116,11 @@ class WindowedRun:
 
     problem: of one turn, whose environment at most closes answers. naive: a cut ends the answer, with reward 0, and its slot is
     refilled. spec: `t_ppo(value_clip=None)` if None; with naive PPO always. start: logits, (N, V), zero if None. rate: Adam's,
-    of the table and of the critic.
+    of the table and of the critic. oldest: windows after which an unfinished answer is given up, without a reward.
 
     Counted so far: `updates`; `clock`, the longest generation of each step summed; `tokens` generated; `policy_set` and
-    `value_set`, tokens that the policy and the critic learnt from. Raises SpecError for what it cannot run.
+    `value_set`, tokens that the policy and the critic learnt from; `abandoned`, answers that were given up. Raises SpecError
+    for what it cannot run.
     """
 
     def __init__(
@@ -132,13 +133,15 @@ class WindowedRun:
         slots: int = 32,
         start: np.ndarray | None = None,
         rate: float = 0.05,
+        oldest: int | None = None,
     ) -> None:
+        require_age(oldest)
         if slots < 1 or window < 1:
             raise SpecError(f"slots={slots}, window={window}: give at least one of each")
         place = np.arange(problem.horizon)
         if not (problem.mask == (place < problem.length[:, None])).all() or not (problem.token_probability == 1).all():
             raise SpecError("windows resume answers of one turn; give a problem whose environment does no more than close them")
-        self.problem, self.window, self.naive, self.slots = problem, window, naive, slots
+        self.problem, self.window, self.naive, self.slots, self.oldest = problem, window, naive, slots, oldest
         self.rng = np.random.default_rng(seed)
         logits = np.zeros((problem.n_nodes, problem.vocabulary_size)) if start is None else start
         self.table = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
@@ -149,7 +152,7 @@ class WindowedRun:
         )
         self.running: list[tuple[int, int]] = []  # sequence, tokens written of it
         self.logs: dict[int, np.ndarray] = {}
-        self.updates, self.clock, self.tokens, self.policy_set, self.value_set = 0, 0, 0, 0, 0
+        self.updates, self.clock, self.tokens, self.policy_set, self.value_set, self.abandoned = 0, 0, 0, 0, 0, 0
 
     def step(self) -> TokenBatch:
         """One window for every slot, and one update; returns the batch that was learnt from, answers that went on first.
@@ -173,11 +176,9 @@ class WindowedRun:
         batch = self._batch(rows, np.stack(logs))
         self._update(batch)
         self.clock += max(stop - start for _, start, stop in rows)
-        kept = [
-            (chosen, stop, log)
-            for (chosen, _, stop), log in zip(rows, logs, strict=True)
-            if stop < length[chosen] and not self.naive
-        ]
+        cut = [(*row, log) for row, log in zip(rows, logs, strict=True) if row[2] < length[row[0]] and not self.naive]
+        kept = [(chosen, stop, log) for chosen, _, stop, log in cut if not too_old(stop, self.window, self.oldest)]
+        self.abandoned += len(cut) - len(kept)
         self.running = [(chosen, stop) for chosen, stop, _ in kept]
         self.logs = {slot: log for slot, (_, _, log) in enumerate(kept)}
         return batch

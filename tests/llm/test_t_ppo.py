@@ -216,6 +216,43 @@ def test_every_token_is_fresh_once_and_every_finished_answer_is_learnt_from_once
     assert windows.clock == clock
 
 
+@given(seed=seeds, window=st.integers(1, 5), slots=st.integers(1, 6), oldest=st.integers(1, 4))
+@few
+def test_an_answer_that_has_seen_enough_windows_is_given_up_and_leaves_its_slot(seed, window, slots, oldest):
+    """Exactly those longer than all their windows; their tokens so far are fresh once, and they never finish."""
+    lengths = np.random.default_rng(seed).integers(1, 25, 20).tolist()
+    queue, windows = list(enumerate(lengths)), Windows(slots, window, oldest)
+    fresh, finished, busy = dict.fromkeys(range(20), 0), [], []
+    while queue or windows.running:
+        waiting = len(queue)
+        report = windows.advance(queue)
+        busy.append(len(report) == slots or waiting == 0 or not queue)
+        for answer, start, stop, done in report:
+            assert start == fresh[answer]
+            fresh[answer] = stop
+            finished += [answer] * done
+    long = [k for k, n in enumerate(lengths) if n > oldest * window]
+    assert sorted(windows.abandoned) == long
+    assert sorted(finished) == sorted(set(range(20)) - set(long))
+    assert fresh == {k: min(n, oldest * window) for k, n in enumerate(lengths)}
+    assert all(busy)
+
+
+def test_a_run_gives_up_old_answers_and_its_critic_never_learns_from_them():
+    run = WindowedRun(TREE, 1, seed=0, slots=8, oldest=2)
+    for _ in range(12):
+        batch = run.step()
+        assert int(batch.mask_BT.sum(1).max()) <= 2
+    assert run.abandoned > 0
+    assert run.value_set == 0  # every answer of the tree is longer
+    keeps = WindowedRun(TREE, 1, seed=0, slots=8, oldest=TREE.horizon)
+    plain = WindowedRun(TREE, 1, seed=0, slots=8)
+    for _ in range(12):
+        keeps.step(), plain.step()
+    assert keeps.abandoned == 0
+    assert torch.equal(keeps.table, plain.table)
+
+
 @given(seed=seeds, trace=TRACES, discount=DISCOUNTS)
 @few
 def test_the_critic_regresses_on_monte_carlo_returns_whatever_it_says_and_whatever_the_policy_s_trace(seed, trace, discount):
@@ -468,6 +505,10 @@ def test_settings_and_batches_that_are_none_are_refused():
         FreshTokens(-1)
     with pytest.raises(SpecError, match="slots=0"):
         Windows(0, 1)
+    with pytest.raises(SpecError, match="oldest=0 windows"):
+        Windows(2, 1, 0)
+    with pytest.raises(SpecError, match="oldest=-1 windows"):
+        WindowedRun(TREE, 1, 0, oldest=-1)
     with pytest.raises(SpecError, match="positive"):
         speed_limit(np.array([0.0]), 2)
     with pytest.raises(BatchError, match="fresh_BT"):
