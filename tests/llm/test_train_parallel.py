@@ -21,7 +21,7 @@ pytest.importorskip("transformers")
 KINDS = {
     # Warm enough for groups with spread: a gradient of rounding alone, which AdamW scales up, is no two machines' same.
     "grpo": {"objective": "grpo", "minibatches": 2, "warm_start": 40},
-    "ppo": {"objective": "ppo", "prompts": 2},
+    "ppo": {"objective": "ppo", "prompts": 2, "warm_start": 40},
     "dpo": {"objective": "dpo"},
     "grpo, divided": {
         "objective": "grpo",
@@ -31,7 +31,7 @@ KINDS = {
         "shard": True,
         "warm_start": 40,
     },
-    "ppo, divided": {"objective": "ppo", "prompts": 2, "shard": True, "precision": "bfloat16"},
+    "ppo, divided": {"objective": "ppo", "prompts": 2, "shard": True, "precision": "bfloat16", "warm_start": 40},
     "dpo, divided": {"objective": "dpo", "prompts": 3, "microbatch": 1, "shard": True},
 }
 
