@@ -44,6 +44,8 @@ class EarlyCalls:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1 or not abs(self.strength) < float("inf"):
             raise SpecError(f"strength={self.strength}, share={self.share}: give a finite strength and a share in [0, 1)")
+        if not abs(self.threshold) < float("inf"):
+            raise SpecError(f"threshold={self.threshold}: give the smallest reward of a right answer, a finite number")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -85,6 +87,8 @@ class RewardedCalls:
     def __post_init__(self) -> None:
         if not self.limit > 0:
             raise SpecError(f"limit={self.limit}: the shaped reward is clipped to within it; give a positive number")
+        if not (abs(self.strength) < float("inf") and abs(self.threshold) < float("inf")):
+            raise SpecError(f"strength={self.strength}, threshold={self.threshold}: give finite numbers")
 
     def __call__(self, reward_B: Tensor, batch: TokenBatch) -> Tensor:
         call_B, shaped_B = _call(batch), reward_B.clone()

@@ -1,8 +1,9 @@
 r"""Token problems on which published objectives are compared: small enough to list, rich enough to tell them apart.
 
 `digit_mixture` mixes difficulties, `one_answer` asks prompts that have nothing in common, `step_tree` has credit to assign to
-steps, `oracle_call` a tool that may be called early or late, `mini_repl` turns of several tokens and a name to look up,
-`lookup_research` a chain of searches that may be told in a report, `long_thought` answers whose lengths have a long tail.
+steps, `oracle_call` a tool that may be called early or late, `free_call` one whose place costs nothing, `mini_repl` turns of
+several tokens and a name to look up, `lookup_research` a chain of searches that may be told in a report, `long_thought` answers
+whose lengths have a long tail.
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ def oracle_call(answers: int = 3, horizon: int = 6) -> TokenProblem:
     """Think, call a tool that knows the answer, or guess: style, for calls may come early or late, and binary rewards.
 
     Tokens 0..n-1 are answers, n calls, n + 1 thinks, n + 2 is the verdict "accepted", n + 3 ends. After a call the tool reads
-    out
-    the answer, uniform among n the first time and the same ever after. An answer is judged at once: accepted for sure or never
-    if it was read out, else with probability 1/n; then the sequence ends. Thinking helps nothing. Reward 1 for "accepted".
+    out the answer, uniform among n the first time and the same ever after. An answer is judged at once: accepted for sure or
+    never if it was read out, else with probability 1/n; then the sequence ends. Thinking helps nothing. Reward 1 for
+    "accepted". A call whose reading, answer and verdict do not fit the horizon earns nothing, so that reward alone makes calls
+    early; in `free_call` it does not.
     answers: >= 2. horizon: >= 4, tokens of both sides.
     Raises ModelError for parameters out of range.
     """
@@ -117,6 +119,54 @@ def oracle_call(answers: int = 3, horizon: int = 6) -> TokenProblem:
         return float(answer is not None and owes == "close" and accepted in tokens[-2:])
 
     return TokenProblem.build(answers + 4, horizon, 1, reward, eos=end, environment=environment)
+
+
+def free_call(
+    bits: Sequence[int] = (2, 4, 8, 12), thoughts: int = 7, calls: int = 2, reliability: float = 0.9, thinking: float = 0.0
+) -> TokenProblem:
+    """Guess at once, or think as long as one likes and call a tool: where the call stands, and how many follow, is free.
+
+    A prompt is the number m of bits of a hidden answer. Of the policy's three tokens the first decides: 0 guesses, accepted
+    with probability 2^-m, 1 calls, 2 thinks. After a thought 2 thinks on and the others call; after `thoughts` of them any
+    token calls. The tool reads out, 2, and the policy goes on: 1 calls again, `calls` times at most, any other token hands in
+    what was read, accepted with probability reliability + thinking * (thoughts before the first call). The verdict is 1 for
+    accepted, reward 1, or 0; the environment fills the rest with 2. With thinking = 0 a policy that guesses with probability g
+    is worth g 2^-m + (1 - g) reliability, whatever else it does.
+    bits: >= 1 each. thoughts, calls: >= 1. reliability: in (0, 1). thinking: reliability + thinking * thoughts in (0, 1).
+    Raises ModelError for parameters out of range.
+    """
+    at_least(1, bits=min(bits, default=0), thoughts=thoughts, calls=calls)
+    inside(0, 1, **{"reliability": reliability, "reliability + thinking * thoughts": reliability + thinking * thoughts})
+
+    def parse(tokens: Tokens) -> tuple[str, int, int]:
+        """What comes next (first, think, read, on, judge, over), thoughts and calls so far."""
+        state, thought, called = "first", 0, 0
+        for t in tokens:
+            if state == "first" and t == 0:
+                state = "judge"
+            elif state in ("first", "think"):
+                thinks = t == 2 and thought < thoughts
+                thought, called, state = (thought + 1, 0, "think") if thinks else (thought, 1, "read")
+            elif state == "read":
+                state = "on"
+            elif state == "on":
+                called, state = (called + 1, "read") if t == 1 and called < calls else (called, "judge")
+            else:
+                state = "over"
+        return state, thought, called
+
+    def environment(prompt: int, tokens: Tokens) -> np.ndarray | None:
+        state, thought, called = parse(tokens)
+        if state == "judge":
+            right = reliability + thinking * thought if called else 2.0**-prompt
+            return np.array([1 - right, right, 0.0])
+        return np.array([0.0, 0.0, 1.0]) if state in ("read", "over") else None
+
+    def reward(_prompt: int, tokens: Tokens) -> float:
+        judged = next(k for k in range(1, len(tokens)) if parse(tokens[:k])[0] == "judge")
+        return float(tokens[judged] == 1)
+
+    return TokenProblem.build(3, thoughts + 2 * calls + 2, tuple(bits), reward, environment=environment)
 
 
 def mini_repl(names: int = 3, turns: int = 3, horizon: int = 8) -> TokenProblem:

@@ -1,23 +1,35 @@
 """ASPO: what shaping may do to an advantage, why rewards are not shaped, and what is true of supports."""
 
 import dataclasses
+import re
+import sys
+from itertools import accumulate
 
 import numpy as np
 import pytest
 import torch
+from banach.bounds.rlvr_tools import STRENGTH, shaping
 from banach.llm.advantage import Given, GroupAdvantage
+from banach.llm.audit import audit
 from banach.llm.catalogue import objective
+from banach.llm.environments import PythonTool, SandboxUnavailable, ToolSums
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.objective import evaluate
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
+from banach.llm.policy.tokenizer import CharacterTokenizer
 from banach.llm.shaping import PRESETS, EarlyCalls, RewardedCalls, first_calls
-from banach.llm.systems.aspo import aspo
+from banach.llm.systems import system
+from banach.llm.systems.aspo import aspo, union_support
+from banach.llm.testbeds.rollout import batch_of
 from banach.mdp import token_policy
 from banach.mdp.errors import ModelError
-from banach.mdp.instances_testbeds import oracle_call
+from banach.mdp.instances_testbeds import free_call, oracle_call
+from banach.mdp.instances_token import tiny_enum, tool_turns
 from banach.mdp.token import TokenProblem
 from banach.mdp.token_support import cheapest, empirical_support, feasible, support
+from banach.solvers.token_optimum import regularised_optimum
+from flint import fmpq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +38,17 @@ from .objective_batches import random_batch, rebuilt
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
 BASE = GroupAdvantage("group-mean", "group-std", 0)
+FREE = free_call((2, 4), 3)
+
+
+def confined():
+    try:
+        return PythonTool(cpu_seconds=1).run("").verdict == "ok"
+    except SandboxUnavailable:
+        return False
+
+
+with_tool = pytest.mark.skipif(sys.platform != "linux" or not confined(), reason="this kernel cannot confine a program")
 
 
 def a_group(rewards, calls, lengths=None):
@@ -98,6 +121,19 @@ def test_biases_sum_to_zero_and_earlier_calls_are_never_worse(seed):
 
 @given(seed=seeds)
 @few
+def test_what_the_bound_on_the_gradient_is_measured_with_is_the_objective_s_own_shaping(seed):
+    """Exact rationals, against the part, on centred advantages."""
+    rng = np.random.default_rng(seed)
+    rewards, calls, lengths = rng.choice([0.0, 1.0], 5), rng.integers(0, 7, 5), rng.integers(1, 8, 5)
+    group = a_group(rewards.tolist(), np.where(calls > 0, calls, -1).tolist(), lengths.tolist())
+    base = GroupAdvantage("group-mean")
+    moved = EarlyCalls(base, float(STRENGTH), 0.7)(outcome(group)) - base(outcome(group))
+    kinds = [(fmpq(int(r)), r == 1, int(call), int(n)) for r, call, n in zip(rewards, calls, lengths, strict=True)]
+    assert moved[:, 0].tolist() == pytest.approx([float(x) for x in shaping(kinds, fmpq(7, 10))], abs=1e-12)
+
+
+@given(seed=seeds)
+@few
 def test_stretching_all_positions_and_lengths_changes_nothing(seed):
     rng = np.random.default_rng(seed)
     rewards, calls, lengths = rng.choice([0.0, 1.0], 5), rng.integers(0, 3, 5), rng.integers(1, 4, 5)
@@ -142,35 +178,74 @@ def test_the_tool_solves_what_text_guesses():
     assert token_policy.expected_reward(problem, guess) == pytest.approx(1 / 3)
 
 
-def oracle(bits, tool):
-    """The answer is m bits. As text the policy writes them; with the tool, token 2 makes the environment write them."""
-    answer = (1, 0, 1, 1)[:bits]
+ANSWER = (1, 0, 1, 1)
 
-    def environment(_, tokens):
+
+def oracle(bits, environment="tool"):
+    """The answer is m bits. Token 2 calls, and then the environment writes the answer ("tool"), or tosses fair bits ("coins");
+    without an environment (None) the policy goes on by itself."""
+    answer = ANSWER[:bits]
+
+    def speak(_, tokens):
         if tokens and tokens[0] == 2 and len(tokens) <= bits:
-            return np.eye(3)[answer[len(tokens) - 1]]
+            return np.eye(3)[answer[len(tokens) - 1]] if environment == "tool" else np.array([0.5, 0.5, 0.0])
         return None
 
     def right(_, tokens):
-        return float(tokens[:bits] == answer or tokens[0] == 2)
+        return float(tokens[:bits] == answer or tokens == (2, *answer) or (environment == "tool" and tokens[0] == 2))
 
-    return TokenProblem.build(3, bits + 1, 1, right, environment=environment if tool else None)
+    return TokenProblem.build(3, bits + 1, 1, right, environment=speak if environment else None)
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_an_oracle_of_m_bits_and_the_band_in_which_only_the_tool_model_has_support(bits):
-    problem, p = oracle(bits, True), 0.4
+def calling(problem, p):
+    """Fair bits, and a call with probability p."""
     logits = np.zeros((problem.n_nodes, 3))
-    logits[:, 2] = -60.0  # bits are fair
-    logits[problem.node[0, 0], 2] = np.log(2 * p / (1 - p))  # the first token calls with probability p
-    chance = token_policy.sequence_probability(problem, logits)
-    called = problem.token[:, 0] == 2
-    assert chance[called].sum() == pytest.approx(p)
-    written = np.array([tuple(row[:bits]) == (1, 0, 1, 1)[:bits] for row in problem.token.tolist()])
-    assert chance[written].sum() == pytest.approx((1 - p) * 2.0**-bits)
-    inside = empirical_support(problem, logits, p / 2)
-    assert inside[called & (chance > 0.01)].any()
-    assert not inside[written].any()
+    logits[:, 2] = -800.0
+    logits[problem.node[0, 0], 2] = np.log(2 * p / (1 - p))
+    return logits
+
+
+def strings(problem, inside):
+    return {problem.text(y)[1] for y in np.flatnonzero(inside)}
+
+
+@pytest.mark.parametrize("p", [0.4, 0.05])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_text_that_guesses_what_the_tool_reads_has_2_to_the_minus_m_of_it_and_inclusion_is_strict_exactly_in_the_band(bits, p):
+    """Below the band the guesses that are wrong are in text's support and in no tool's; above it the two agree."""
+    tool, coins, alone = oracle(bits), oracle(bits, "coins"), oracle(bits, None)
+    assert tool.n_nodes == coins.n_nodes
+    target, q = (2, *ANSWER[:bits]), p / 2**bits
+    found = {}
+    for name, problem in (("tool", tool), ("coins", coins), ("alone", alone)):
+        chance = token_policy.sequence_probability(problem, calling(problem, p))
+        [place] = [y for y in range(problem.n_sequences) if problem.text(y)[1] == target]
+        found[name] = chance[place]
+    assert found["tool"] == pytest.approx(p, rel=1e-12)
+    assert found["coins"] == pytest.approx(q, rel=1e-12)  # the environment tosses
+    assert found["alone"] == pytest.approx(q, rel=1e-12)  # the policy writes the bits itself
+    for e, by_text, by_tool in (
+        (q, True, True),
+        (q * (1 + 1e-9), False, True),
+        (p, False, True),
+        (p * (1 + 1e-9), False, False),
+    ):
+        text, with_tool = (strings(x, empirical_support(x, calling(x, p), e)) for x in (coins, tool))
+        assert (target in text, target in with_tool) == (by_text, by_tool)
+        assert (text < with_tool) == (q < e <= p)
+        assert (text == with_tool) == (e > p)
+
+
+def test_text_that_guesses_at_once_may_lie_in_the_band():
+    """m = 2, p = .4, e = .2: the theorem's text has .1, another text .25."""
+    coins, alone = oracle(2, "coins"), oracle(2, None)
+    answer = (alone.token[:, :2] == (1, 0)).all(1)
+    guess = np.zeros((alone.n_nodes, 3))
+    guess[:, 2] = -800.0
+    guess[alone.node[:, 2], :] = (0.0, -800.0, -800.0)  # what follows the bits is of no matter
+    assert token_policy.sequence_probability(alone, guess)[answer].sum() == pytest.approx(0.25)
+    assert empirical_support(alone, guess, 0.2)[answer].any()
+    assert (2, 1, 0) not in strings(coins, empirical_support(coins, calling(coins, 0.4), 0.2))
 
 
 def _binomial(n, k, p):
@@ -179,39 +254,118 @@ def _binomial(n, k, p):
     return comb(n, k) * p**k * (1 - p) ** (n - k)
 
 
-def test_the_printed_inclusion_fails_for_one_fixed_tool_model_and_holds_a_little_lower():
+@pytest.mark.parametrize("c", [0.0, 1e-6, 0.1, 0.2, 0.5, 0.9])
+def test_the_printed_inclusion_fails_for_one_fixed_tool_model_that_calls_at_all_and_holds_a_little_lower(c):
     """Text has a sequence at exactly e; the tool model spends c on calls and gives it (1 - c) e."""
     problem = TokenProblem.bandit(np.array([[1.0, 0.0, 0.0]]))  # two texts and a call
-    e, c = 0.25, 0.2
-    text, tool = np.log([[e, 1 - e, 1e-300]]), np.log([[(1 - c) * e, (1 - c) * (1 - e), c]])
+    e = 0.25
+    text, tool = np.log([[e, 1 - e, 1e-300]]), np.log([[(1 - c) * e, (1 - c) * (1 - e), max(c, 1e-300)]])
     by_text, by_tool = empirical_support(problem, text, e), empirical_support(problem, tool, e)
     assert by_text[0]
-    assert not by_tool[0]
-    assert not (by_text <= by_tool).all()
-    assert (by_text[:2] <= empirical_support(problem, tool, (1 - c) * e)[:2]).all()
-    assert (by_text <= (by_tool | by_text)).all()  # the union over policies of the class contains both
+    assert by_tool[0] == (c == 0)
+    assert (by_text <= by_tool).all() == (c == 0)
+    assert (by_text <= empirical_support(problem, tool, (1 - c) * e)).all()
+
+
+@pytest.mark.parametrize("e", [0.01, 0.25, 0.5, 1.0])
+def test_over_the_policies_of_a_class_text_is_included_and_the_union_is_what_the_best_policies_attain(e):
+    """One policy for each sequence, which walks along it, against the environment's probability alone."""
+    problem = oracle(2, "coins")
+    tool = np.ones((problem.n_nodes, 3), dtype=bool)
+    text = tool & (np.arange(3) != 2)
+    found = {}
+    for name, allowed in (("text", text), ("tool", tool)):
+        attained = np.zeros(problem.n_sequences, dtype=bool)
+        for y in np.flatnonzero(support(problem, allowed)):
+            walk = np.where(allowed, 0.0, -800.0)
+            mine = problem.mask[y]
+            walk[problem.node[y, mine], problem.token[y, mine]] = 800.0
+            attained |= empirical_support(problem, walk, e)
+        found[name] = union_support(problem, allowed, e)
+        assert (found[name] == attained).all()
+    assert (found["text"] <= found["tool"]).all()
+    called = problem.token[:, 0] == 2  # a reading has a chance of a quarter
+    assert not found["text"][called].any()
+    assert found["tool"][called].all() == found["tool"][called].any() == (e <= 0.25)
+    with pytest.raises(ModelError, match="epsilon is 0"):
+        union_support(problem, tool, 0)
+
+
+@given(seed=seeds, e=st.floats(1e-3, 1))
+@few
+def test_no_policy_shows_more_than_the_union_of_its_class(seed, e):
+    problem = tool_turns()
+    logits = np.random.default_rng(seed).normal(0, 3, (problem.n_nodes, problem.vocabulary_size))
+    everything = np.ones(logits.shape, dtype=bool)
+    assert (empirical_support(problem, logits, e) <= union_support(problem, everything, e)).all()
 
 
 @given(seed=seeds, beta=st.floats(0.1, 2))
 @few
-def test_the_regularised_optimum_has_the_support_of_the_base(seed, beta):
-    rng = np.random.default_rng(seed)
-    q = rng.dirichlet(np.ones(5)) * rng.choice([0.0, 1.0], 5, p=[0.3, 0.7])
-    if q.sum() > 0:
-        q /= q.sum()
-        best = q * np.exp(rng.choice([0.0, 1.0], 5) / beta)
-        assert ((best / best.sum() > 0) == (q > 0)).all()
+def test_the_regularised_optimum_has_the_support_of_the_reference(seed, beta):
+    """Soft backward induction, and q e^(R/b) / Z on whole answers; a logit of -800 is a probability of zero."""
+    problem, rng = tiny_enum(), np.random.default_rng(seed)
+    reference = rng.normal(size=(problem.n_nodes, 3))
+    reference[rng.random(reference.shape) < 0.3] = -800.0
+    reference[:, 0] = rng.normal(size=problem.n_nodes)  # something is left everywhere, and something is missing
+    reference[0, 1] = -800.0
+    q = token_policy.sequence_probability(problem, reference)
+    best = token_policy.sequence_probability(problem, regularised_optimum(problem, reference, beta).logits)
+    assert ((best > 0) == (q > 0)).all()
+    heavy = q * np.exp(problem.reward / beta)
+    assert best == pytest.approx(heavy / np.bincount(problem.prompt, heavy)[problem.prompt], abs=1e-12)
+    assert (q == 0).any()
 
 
-def test_shared_features_raise_answers_that_were_never_sampled():
-    """Two answers share a feature; a policy gradient on the one raises the other, which had probability one in a million."""
+def grpo_step(problem, log_policy_NV, sequences, parameter):
+    """GRPO's gradient on a group of these answers, on the policy, by the parameter; and the score weights (B, T)."""
+    batch = batch_of(problem, np.array(sequences), np.zeros(len(sequences)), log_policy_NV, log_policy_NV)
+    found = evaluate(objective("grpo", beta=0.0), batch)
+    [slope] = torch.autograd.grad(-found.loss, parameter)
+    return slope, found.weight_BT
+
+
+def test_grpo_moves_the_logit_of_an_answer_that_was_never_sampled_by_nothing_and_its_probability_by_normalisation():
+    problem = TokenProblem.bandit(np.array([[1.0, 0.0, 1.0, 0.0]]))
+    logits = torch.tensor([[0.3, -0.4, 0.9, 0.1]], dtype=torch.float64, requires_grad=True)
+    slope, _ = grpo_step(problem, logits.log_softmax(1), [0, 1, 1, 0, 0], logits)
+    assert slope[0, 0] > 0.1
+    assert slope[0, 1] < -0.1
+    assert slope[0, 2:].abs().max() < 1e-15  # right or wrong
+    before, after = logits.softmax(1)[0], (logits + 0.5 * slope).softmax(1)[0]
+    assert (after[2] / after[3]).item() == pytest.approx((before[2] / before[3]).item(), rel=1e-12)
+    assert abs((after[2] - before[2]).item()) > 1e-4
+
+
+@given(seed=seeds)
+@few
+def test_grpo_on_a_table_leaves_what_was_never_visited_and_scales_what_was_never_chosen(seed):
+    """At a node that was visited, a token never chosen moves by -pi(a) times what the chosen ones weigh in sum."""
+    problem, rng = tiny_enum(), np.random.default_rng(seed)
+    logits = torch.tensor(rng.normal(size=(problem.n_nodes, 3)), requires_grad=True)
+    of_one = np.flatnonzero(problem.prompt == problem.prompt[rng.integers(problem.n_sequences)])
+    sequences = rng.choice(of_one, 5)
+    slope, weight = grpo_step(problem, logits.log_softmax(1), sequences, logits)
+    node, token, mask = (x[sequences] for x in (problem.node, problem.token, problem.mask))
+    policy = logits.detach().softmax(1)
+    for n in range(problem.n_nodes):
+        here = mask & (node == n)
+        total = float(weight[torch.tensor(here)].sum())
+        for a in set(range(3)) - set(token[here].tolist()):
+            assert float(slope[n, a]) == pytest.approx(-float(policy[n, a]) * total, abs=1e-12)
+    assert not slope[sorted(set(range(problem.n_nodes)) - set(node[mask].tolist()))].any()
+
+
+def test_grpo_on_shared_features_raises_an_answer_that_was_never_sampled():
+    """Two answers share a feature; GRPO on a group with the one raises the other, which had probability one in 10^5."""
+    problem = TokenProblem.bandit(np.array([[1.0, 1.0, 0.0]]))
     features = torch.tensor([[1.0, 0.0], [1.0, -12.0], [-1.0, 0.0]], dtype=torch.float64)
     theta = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
-    logp = (features @ theta).log_softmax(0)
-    [slope] = torch.autograd.grad(logp[0], theta)
-    after = (features @ (theta + 0.5 * slope).detach()).softmax(0)
-    assert logp[1].exp() < 1e-5
-    assert after[1] > 1.2 * logp[1].exp()
+    log_policy = (features @ theta).log_softmax(0)[None]
+    slope, _ = grpo_step(problem, log_policy, [0, 0, 2, 2], theta)
+    before, after = log_policy[0].exp(), (features @ (theta + 0.5 * slope)).softmax(0)
+    assert before[1] < 1e-5
+    assert after[1] > 1.2 * before[1]
 
 
 def unary(n, a, b):
@@ -252,7 +406,7 @@ def test_a_budget_separates_text_and_program_exactly_from_some_size_on(c0, budge
 
 def test_the_tool_model_s_support_contains_the_text_model_s_strictly_and_a_softmax_leaves_nothing_out():
     """supp at e = 0: sequences of allowed tokens, however improbable; supp_e of the same policy is smaller."""
-    problem = oracle(3, True)
+    problem = oracle(3)
     tool = np.ones((problem.n_nodes, 3), dtype=bool)
     text = tool & (np.arange(3) != 2)
     by_text, by_tool = support(problem, text), support(problem, tool)
@@ -308,7 +462,7 @@ def test_a_mean_length_forgives_small_differences_of_position_that_a_deviation_o
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_pass_at_k_of_the_text_oracle_is_that_of_a_guess_and_its_estimator_is_unbiased(bits):
-    problem, q = oracle(bits, False), 2.0**-bits
+    problem, q = oracle(bits, None), 2.0**-bits
     right = np.zeros((problem.n_nodes, 3))
     right[:, 2] = -800.0
     for k in (1, 4, 16, 256):
@@ -316,12 +470,103 @@ def test_pass_at_k_of_the_text_oracle_is_that_of_a_guess_and_its_estimator_is_un
     for k in (1, 3, 8):
         mean = sum(_binomial(8, c, q) * float(token_policy.pass_at_k_estimate(8, float(c), k)) for c in range(9))
         assert mean == pytest.approx(1 - (1 - q) ** k)
-    tool, p = oracle(bits, True), 0.4
-    logits = np.zeros((tool.n_nodes, 3))
-    logits[:, 2] = -800.0
-    logits[tool.node[0, 0], 2] = np.log(2 * p / (1 - p))
+    tool, p = oracle(bits), 0.4
     for k in (1, 4, 16):
-        assert token_policy.pass_at_k(tool, logits, k) == pytest.approx(1 - (1 - p - (1 - p) * q) ** k)
+        assert token_policy.pass_at_k(tool, calling(tool, p), k) == pytest.approx(1 - (1 - p - (1 - p) * q) ** k)
+
+
+@with_tool
+@pytest.mark.parametrize(("terms", "pays"), [(3, False), (10, True)])
+def test_a_program_costs_less_than_running_sums_where_there_are_many_terms_and_never_less_than_the_answer_alone(terms, pays):
+    """All tokens count: prompt, policy, and what the sandbox printed. One class adds up, by hand or by program; one guesses."""
+    posed, letters = ToolSums(terms=terms, shots=0), CharacterTokenizer()
+    problem = posed.problem(0)
+    numbers = [int(x) for x in re.findall(r"\d+", problem.prompt)]
+    partial = list(accumulate(numbers))
+    steps = "".join(f"{s} + {x} = {s + x}\n" for s, x in zip(partial, numbers[1:], strict=False))
+    call, last = problem.turns[0], problem.turns[-1]
+    said = letters.decode(posed.environment(letters)(0, letters.encode(call)))
+    answers = [last, steps + last, call + said + f"Answer: {re.findall(r'[0-9]+', said)[0]}"]
+    assert [posed.score(problem, posed.parse(answer)) for answer in answers] == [1.0, 1.0, 1.0]
+    cost = np.array([len(letters.encode(problem.prompt + answer)) for answer in answers], dtype=float)
+    assert cost[0] < cost[2]
+    assert (cost[2] < cost[1]) == pays
+    choice, classes = TokenProblem.bandit(np.ones((1, 3))), ["guess", "add", "add"]
+    tool, text = np.ones((1, 3), dtype=bool), np.array([[True, True, False]])
+    for budget in sorted({*cost, *(cost - 1)}):
+        by_text, by_tool = (feasible(choice, allowed, cost, classes, budget) for allowed in (text, tool))
+        assert by_text <= by_tool
+        assert (by_text < by_tool) == (cost[2] <= budget < cost[1])
+
+
+@with_tool
+def test_pass_at_k_of_text_and_tool_on_sums_with_a_sandbox():
+    """Text guesses a sum in its range, the tool's policy calls with probability .1: from every k on the tool's is higher."""
+    posed, letters, c = ToolSums(shots=0), CharacterTokenizer(), 0.1
+    problem = posed.problem(1)
+    said = letters.decode(posed.environment(letters)(0, letters.encode(problem.turns[0])))
+    copied = posed.score(problem, re.findall(r"\d+", said)[0])
+    scores = np.array([posed.score(problem, str(guess)) for guess in range(200, 1999)])
+    q, p = scores.mean(), c * copied + (1 - c) * scores.mean()
+    assert q == pytest.approx(1 / 1799)
+    bandit = TokenProblem.bandit(np.array([[1.0, 0.0]]))
+    for k in (1, 16, 256):
+        text, tool = (token_policy.pass_at_k(bandit, np.log([[x, 1 - x]]), k) for x in (q, p))
+        assert text == pytest.approx(1 - (1 - q) ** k)
+        assert float(token_policy.pass_at_k_estimate(1799, scores.sum(), k)) == pytest.approx(k / 1799)
+        assert tool == pytest.approx(1 - (1 - p) ** k)
+        assert tool > text + 0.09
+
+
+@given(seed=seeds)
+@few
+def test_where_a_call_stands_is_free_of_reward(seed):
+    """Every policy: its worth from its guesses alone, and the success of answers by the position of their first call."""
+    problem = FREE
+    logits = np.random.default_rng(seed).normal(0, 2, (problem.n_nodes, 3))
+    chance = token_policy.sequence_probability(problem, logits)
+    guess = np.exp(token_policy.log_policy(problem, logits))[problem.node[:, 0], 0]
+    worth = np.where(problem.prompt == 0, 0.25, 1 / 16)
+    for m in (0, 1):
+        mine = problem.prompt == m
+        g = guess[mine][0]
+        assert chance[mine] @ problem.reward[mine] == pytest.approx(g * worth[mine][0] + (1 - g) * 0.9)
+    call = first_calls(torch.tensor(problem.mask), torch.tensor(problem.turn.astype(np.int64))).numpy()
+    assert sorted(set(call)) == [-1, 1, 2, 3, 4]
+    for place in (1, 2, 3, 4):
+        here = call == place
+        assert chance[here] @ problem.reward[here] == pytest.approx(0.9 * chance[here].sum())
+
+
+def test_where_thinking_helps_a_later_call_is_worth_a_little_more_and_a_short_horizon_makes_it_worth_nothing():
+    helps = free_call((2,), 3, 1, 0.6, 0.1)
+    uniform = token_policy.sequence_probability(helps, np.zeros((helps.n_nodes, 3)))
+    call = first_calls(torch.tensor(helps.mask), torch.tensor(helps.turn.astype(np.int64))).numpy()
+    worth = [uniform[call == k] @ helps.reward[call == k] / uniform[call == k].sum() for k in (1, 2, 3, 4)]
+    assert worth == pytest.approx([0.6, 0.7, 0.8, 0.9])
+    cut = oracle_call()
+    chance = token_policy.sequence_probability(cut, np.zeros((cut.n_nodes, 7)))
+    call = first_calls(torch.tensor(cut.mask), torch.tensor(cut.turn.astype(np.int64))).numpy()
+    worth = [chance[call == k] @ cut.reward[call == k] / chance[call == k].sum() for k in (1, 2, 3, 4)]
+    assert sorted(worth, reverse=True) == worth
+    assert worth[0] > worth[2] > worth[3] == 0
+    for wrong in ({"bits": ()}, {"thoughts": 0}, {"calls": 0}, {"reliability": 1.0}, {"thinking": 0.1}):
+        with pytest.raises(ModelError, match=f"{next(iter(wrong))}.*must be"):
+            free_call(**wrong)
+
+
+@pytest.mark.slow
+def test_the_entry_says_what_the_audit_says():
+    found, base = audit(objective("aspo")), audit(objective("dapo"))
+    assert found["scalar"].verdict == base["scalar"].verdict
+    assert "cosine 0.99192" in found["scalar"].verdict
+    verdicts = [finding.verdict for finding in found.findings]
+    assert [v for v in verdicts if "antisymmetric" in v] == [
+        f"The field is no scalar's gradient: {share} % of its Jacobian is antisymmetric." for share in (12, 11)
+    ]
+    assert any("nearest is J" in v and "cosine 0.98711" in v for v in verdicts)
+    for words in ("no scalar", "12 %", "11 %", "0.992", "0.987"):
+        assert words in system("aspo").optimizes
 
 
 def test_without_calls_in_the_batch_and_with_settings_that_are_none_it_refuses():
@@ -331,6 +576,20 @@ def test_without_calls_in_the_batch_and_with_settings_that_are_none_it_refuses()
         EarlyCalls(BASE, -2.0, 1.0)
     with pytest.raises(SpecError, match="limit=0"):
         RewardedCalls(limit=0.0)
+    with pytest.raises(SpecError, match="strength=nan"):
+        RewardedCalls(strength=float("nan"))
+    with pytest.raises(SpecError, match="threshold=nan"):
+        EarlyCalls(BASE, -2.0, 0.5, threshold=float("nan"))
+    for wrong, said in (
+        ({"preset": "bold"}, "preset='bold'; there are 'conservative'"),
+        ({"preset": ["aggressive"]}, "preset="),
+        ({"strength": float("nan")}, "strength=nan"),
+        ({"share": float("nan")}, "share=nan"),
+        ({"threshold": float("nan")}, "threshold=nan"),
+        ({"ddof": 2}, "ddof=2"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            aspo(**wrong)
     assert plan(aspo(strength=0.0), random_batch(1)).advantage_BT.equal(
         plan(objective("dapo", overlong=None), random_batch(1)).advantage_BT
     )
