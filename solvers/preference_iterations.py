@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Protocol
 
 import numpy as np
@@ -117,12 +118,8 @@ class INPO:
         return cls(lambda number: temperature * (number + 2) / 2)
 
     def step(self, game: PreferenceGame, policy: np.ndarray, number: int) -> np.ndarray:
-        """The following policy, (n,). Raises SolveError where the inverse step is below the temperature."""
-        inverse = self.inverse_step(number) if callable(self.inverse_step) else self.inverse_step
-        if inverse < game.temperature:
-            raise SolveError(
-                f"INPO: inverse step {inverse} is below the temperature {game.temperature}; raise it to at least that"
-            )
+        """The following policy, (n,). Raises SolveError where the inverse step is no number, or below the temperature."""
+        inverse = inverse_at(self.inverse_step, number, game.temperature)
         return gibbs(anchor(game, policy, game.temperature / inverse), game.oracle.win_rate(policy) / inverse)
 
 
@@ -143,6 +140,16 @@ class Path:
         return self.policies[: max(1, len(self.policies) - 1)].mean(axis=0)
 
 
+def inverse_at(inverse_step: float | Callable[[int], float], number: int, temperature: float) -> float:
+    """The inverse step in step `number`. Raises SolveError unless it is a finite number, at least the temperature."""
+    found = inverse_step(number) if callable(inverse_step) else inverse_step
+    if isinstance(found, bool) or not isinstance(found, Real) or not np.isfinite(found):
+        raise SolveError(f"INPO: the inverse step of step {number} is {found!r}; it must be a finite number")
+    if found < temperature:
+        raise SolveError(f"INPO: inverse step {found} is below the temperature {temperature}; raise it to at least that")
+    return float(found)
+
+
 def anchor(game: PreferenceGame, policy: np.ndarray, share: float) -> np.ndarray:
     """The geometric mixture p^(1 - share) q^share / Z, (n,), of a policy (n,) with the reference; share in [0, 1]."""
     with np.errstate(divide="ignore"):
@@ -156,16 +163,16 @@ def iterate(game: PreferenceGame, method: Iteration, steps: int, start: np.ndarr
     Raises SolveError for a negative number of steps or settings that do not fit the game, ModelError for a start that is no
     distribution.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 0:
         raise SolveError(f"steps is {steps!r}; it must be a whole number >= 0")
     policy = game.reference if start is None else distribution(start, game.n_responses, "start")
     policies = [policy]
-    for number in range(steps):
+    for number in range(int(steps)):
         policy = method.step(game, policy, number)
         policies.append(policy)
     return Path(np.array(policies))
 
 
 def _require_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not np.isfinite(value) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value) or not value > 0:
         raise SolveError(f"{name} is {value!r}; it must be a number > 0")

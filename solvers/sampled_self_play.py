@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
 from ..mdp.preference import PreferenceGame
 from .errors import SolveError
 from .gibbs import gibbs
-from .preference_iterations import INPO, anchor
+from .preference_iterations import INPO, anchor, inverse_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class SampledINPO:
     """Mirror descent by self-play on sampled pairs with one binary label each.
 
     inverse_step: c, as in `INPO`. labels: pairs drawn in a step, >= 1. rng: draws pairs and labels.
-    Raises SolveError for other numbers.
+    Raises SolveError for other numbers, and for an rng that is none.
     """
 
     inverse_step: float | Callable[[int], float]
@@ -39,17 +40,23 @@ class SampledINPO:
 
     def __post_init__(self) -> None:
         INPO(self.inverse_step)
-        if isinstance(self.labels, bool) or not isinstance(self.labels, int) or self.labels < 1:
+        if isinstance(self.labels, bool) or not isinstance(self.labels, Integral) or self.labels < 1:
             raise SolveError(f"SampledINPO: labels is {self.labels!r}; draw a whole number >= 1 of pairs in a step")
+        if not isinstance(self.rng, np.random.Generator):
+            raise SolveError(f"SampledINPO: rng is {self.rng!r}; pass np.random.default_rng(seed)")
 
     def step(self, game: PreferenceGame, policy: np.ndarray, number: int) -> np.ndarray:
-        """The following policy, (n,). Raises SolveError where the inverse step is below the temperature."""
-        inverse = self.inverse_step(number) if callable(self.inverse_step) else self.inverse_step
-        if inverse < game.temperature:
+        """The following policy, (n,). Raises SolveError where the inverse step is no number or below the temperature, and for a
+        policy with a zero, which has no logits.
+        """
+        inverse = inverse_at(self.inverse_step, number, game.temperature)
+        if not (np.asarray(policy) > 0).all():
+            worst = int(np.argmin(np.asarray(policy) > 0))
             raise SolveError(
-                f"SampledINPO: inverse step {inverse} is below the temperature {game.temperature}; raise it to at least that"
+                f"SampledINPO: policy[{worst}] is {policy[worst]}; a loss of log-probabilities needs them all > 0: mix the "
+                "policy with the reference, or take more labels or larger inverse steps"
             )
-        return least_squares_step(game, policy, labels(game, policy, self.labels, self.rng), float(inverse))
+        return least_squares_step(game, policy, labels(game, policy, int(self.labels), self.rng), inverse)
 
 
 def labels(game: PreferenceGame, policy: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

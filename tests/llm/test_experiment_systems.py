@@ -4,6 +4,7 @@ The directions that are asserted are those of the entries' words, with the commi
 numbers may differ in their last digits, and a run may then part from the committed one.
 """
 
+import itertools
 import json
 import math
 
@@ -57,13 +58,19 @@ def loop(found):
 
 
 def capo(found):
-    """Nobody collapses at the usual rate; masking does not keep fewer runs from it than GRPO, beyond the interval."""
-    for method in found.numbers:
-        assert found.mean(method, "collapsed, 1x")[0] == 0
-    for where in ("20x", "20x, small"):
-        gap, half = found.difference("CAPO", f"collapsed, {where}")
-        assert gap + half >= 0
-    assert 0 < found.mean("CAPO", "rejected, 1x")[0] < 0.2
+    """Every step that moves is masked; collapse stays at 20 times the rate; the worst step shrinks in the published corner."""
+    for where in ("1x", "5x", "20x", "1x, small", "5x, small", "20x, small"):
+        assert found.mean("CAPO", f"masked at the spike, {where}")[0] == 1
+        assert 0.05 < found.mean("CAPO", f"rejected, {where}")[0] < 0.15
+        assert found.mean("CAPO", f"rejected late, {where}")[0] > found.mean("CAPO", f"rejected early, {where}")[0]
+    for method in ("GRPO", "CAPO"):
+        assert found.mean(method, "collapsed, 1x")[0] == found.mean(method, "collapsed, 1x, small")[0] == 0
+        assert min(found.mean(method, f"collapsed, {where}")[0] for where in ("20x", "20x, small")) >= 0.1
+    assert found.difference("CAPO", "spike, 5x, small")[0] < -0.2
+    assert found.difference("CAPO", "reward, 5x")[0] < 0
+    assert found.mean("GRPO, clip 0.2, 2 epochs", "collapsed, 5x, small")[0] > 0
+    assert found.mean("GRPO, KL to the start 1", "collapsed, 5x, small")[0] < 0.2
+    assert found.mean("ReinCAPO", "reward, 20x")[0] < found.mean("REINFORCE", "reward, 20x")[0] - 0.05
 
 
 def nft(found):
@@ -80,8 +87,43 @@ def dapo_direct(found):
 
 
 def aspo(found):
-    assert found.mean("DAPO, reward shaping", "right but pushed down")[0] > 0.05
-    assert found.mean("ASPO, conservative", "right but pushed down")[0] == 0
+    ours, shaped = ("ASPO, conservative", "ASPO, aggressive"), "DAPO, reward shaping"
+    assert found.mean(shaped, "right but pushed down")[0] > 0.05
+    for arm in ("DAPO", *ours, shaped):  # the horizon alone makes calls early
+        assert found.mean(arm, "first call, start")[0] > 2
+        assert 1 <= found.mean(arm, "first call")[0] < 1.1
+        assert found.mean(arm, "reward")[0] > 0.98
+    start = found.mean("DAPO", "free: first call, start")[0]
+    gap, half = found.mean("DAPO", "free: first call")
+    assert abs(gap - start) < half + 0.1
+    for arm in ours:
+        assert found.mean(arm, "free: first call")[0] < 0.55 * start
+        assert found.mean(arm, "free: first call, middle")[0] < 0.75 * start
+        assert abs(found.difference(arm, "free: reward")[0]) < 0.01
+        assert abs(found.difference(arm, "free: calls an answer")[0]) < 0.1
+        assert found.difference(arm, "thinking helps: reward")[0] < -0.05
+        for bed in ("", "free: ", "thinking helps: "):
+            assert max(found.numbers[arm][f"{bed}right but pushed down"]) == 0
+    assert found.mean(shaped, "free: first call")[0] < 0.55 * start
+    assert found.mean(shaped, "free: right but pushed down")[0] > 0.15
+    assert found.mean(f"{shaped} 1", "free: first call")[0] < 1.2
+    faint = f"{shaped} 0.02"
+    for bed, least in (("free", 1.2), ("thinking helps", 0.4)):  # groups that are all right amplify it
+        gap = found.mean(faint, f"{bed}: first call")[0] - found.mean(f"all groups: {faint}", f"{bed}: first call")[0]
+        assert gap > least
+    seldom, always = (found.mean(arm, "thinking helps: reward")[0] for arm in (faint, f"all groups: {faint}"))
+    assert seldom > always + 0.02
+    for arm, row in found.numbers.items():
+        if "free: reward" in row:  # nothing collapses, and accuracy is what calls and their position are worth
+            assert min(row["free: reward"]) > 0.87
+            rows = zip(*(row[f"thinking helps: {name}"] for name in ("reward", "calls", "first call")), strict=True)
+            for reward, calls, first in rows:
+                assert abs(reward - calls * (0.6 + 0.05 * (first - 1))) < 0.006, arm
+            assert min(row["free: pass@16"]) > 0.999
+    assert found.mean(f"{shaped} 1", "thinking helps: reward")[0] < 0.65
+    text, tool = "untrained, text alone", "untrained, with the tool"
+    for k in (1, 4, 16, 64, 256):
+        assert found.mean(text, f"free: pass@{k}")[0] < found.mean(tool, f"free: pass@{k}")[0] - 0.3
 
 
 def t_ppo(found):
@@ -143,20 +185,47 @@ def apo(found):
 
 
 def inpo(found):
+    """A growing step is nearest, exactly and at equal labels; a smaller gap is no more wins against iterative DPO."""
     for games in ("tournament", "ring", "reward"):
         gap, half = found.difference("INPO, growing eta", f"log10 gap, {games}")
         assert gap + half < -2
     assert found.mean("INPO, eta = 3 tau", "log10 gap, ring")[0] > -5 > found.mean("INPO, eta = 30 tau", "log10 gap, ring")[0]
+    assert max(found.numbers["online IPO"]["log10 gap, tournament"]) > -1
+    for count, games in itertools.product((100, 1600), ("tournament", "ring", "Spock", "annotators", "reward")):
+        others = {m: found.mean(m, f"log10 gap, {games}")[0] for m in found.numbers if m.endswith(f", {count} labels a step")}
+        assert others.pop(f"INPO, growing eta, {count} labels a step") < min(others.values()) - 0.2
+    for games in ("tournament", "ring", "Spock", "annotators"):
+        wins, _ = found.mean("INPO, growing eta", f"wins against iterative DPO, {games}")
+        assert 0.45 < wins < 0.55
+    lengths = [found.mean("INPO, growing eta", f"length, tau = {t}")[0] for t in ("0.03", "0.1", "0.3", "1")]
+    assert lengths == sorted(lengths, reverse=True)
 
 
 def copg(found):
+    """Each at its best rate CoPG is far ahead; at low rates importance weights are; its noise is not always the smaller."""
     for testbed, least in (("bandit", 0.005), ("brackets", 0.01)):
         assert found.mean("CoPG", f"regret, {testbed}")[0] < least
         assert found.mean("IPO, drawn labels", f"regret, {testbed}")[0] > 0.1
         gap, half = found.difference("CoPG", f"regret, {testbed}")
         assert gap + half < 0
     assert found.mean("policy gradient, no baseline", "regret, bandit")[0] > 0.5
-    assert found.mean("PPO's clip", "regret, bandit")[0] == pytest.approx(0.29187, abs=1e-5)
+    for method in ("PPO's clip", "initial"):
+        assert found.mean(method, "regret, bandit")[0] == pytest.approx(0.29187, abs=1e-5)
+    best = {method: found.mean(method, "regret, brackets, best rate")[0] for method in found.numbers}
+    assert 5 * best.pop("CoPG") < min(best.values())
+    slow = [found.mean(m, "regret, brackets, rate 0.002")[0] for m in ("importance weights", "CoPG")]
+    assert slow[0] < slow[1] - 0.02
+    for method in ("DPO, ranked pairs", "IPO, drawn labels", "importance weights", "importance weights up to 2"):
+        assert found.mean(method, "regret, brackets")[0] > found.mean("initial", "regret, brackets")[0]
+    ranked = ("importance weights", "CoPG", "importance weights, no baseline")
+    games = ("bandit", "answers of brackets", "brackets")
+    noise = [[found.mean(method, f"noise of a pair, {game}")[0] for method in ranked] for game in games]
+    assert noise[0] == sorted(noise[0])
+    assert noise[1][1] < min(noise[1][0], noise[1][2])
+    assert noise[2][1] > max(noise[2][0], noise[2][2])
+    for beta in ("0.003", "0.03", "0.1"):
+        assert found.mean("CoPG", f"below its best, beta {beta}, rate 0.5")[0] < 0.03
+    assert found.mean("CoPG", "below its best, beta 0.25, rate 0.5")[0] > 0.03
 
 
 def rpo(found):
