@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -119,12 +120,13 @@ class LevelWatch:
 class ShiftWatch:
     """What the steps of a run do to its policy, and how well they were predicted, token by token.
 
-    spike: the largest KL of the policy before a step to the one after it, of whole answers, in nats. ranks: of each step that
-    `predict` was told of, Spearman's rank correlation of predicted and realised KL.
+    spike: the largest KL of the policy before a step to the one after it, of whole answers, in nats; at: that step's number.
+    ranks: of each step that `predict` was told of, Spearman's rank correlation of predicted and realised KL.
     """
 
     def __init__(self) -> None:
-        self.spike, self.ranks = 0.0, []
+        self.spike, self.at, self.ranks = 0.0, 0, []
+        self._seen = 0
         self._before: torch.Tensor | None = None
         self._predicted: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -133,11 +135,15 @@ class ShiftWatch:
         now_NV = now_NV.double()
         if self._before is not None:
             move_N = torch.nan_to_num(self._before.exp() * (self._before - now_NV)).sum(-1).numpy()
-            self.spike = max(self.spike, float(token_policy.occupancy(problem, self._before.numpy()) @ move_N))
+            moved = float(token_policy.occupancy(problem, self._before.numpy()) @ move_N)
+            if moved > self.spike:
+                self.spike, self.at = moved, self._seen - 1
             if self._predicted is not None:
                 nodes, shift = self._predicted
-                self.ranks.append(float(np.corrcoef(rankdata(shift), rankdata(move_N[nodes]))[0, 1]))
+                if np.ptp(move_N[nodes]) > 0:
+                    self.ranks.append(float(np.corrcoef(rankdata(shift), rankdata(move_N[nodes]))[0, 1]))
         self._before, self._predicted = now_NV, None
+        self._seen += 1
 
     def predict(self, nodes: np.ndarray, shift: np.ndarray) -> None:
         """Shifts, (M,), that the step to come is predicted to make at the nodes of its tokens, (M,)."""
@@ -145,9 +151,8 @@ class ShiftWatch:
             self._predicted = nodes, shift
 
     def numbers(self) -> dict[str, float]:
-        """`spike`, and `rank` where something was predicted: the mean over steps."""
-        ranks = [rank for rank in self.ranks if np.isfinite(rank)]
-        return {"spike": self.spike} | ({"rank": float(np.mean(ranks))} if ranks else {})
+        """`spike`, `spike at`, and `rank` where something was predicted: the mean over steps."""
+        return {"spike": self.spike, "spike at": float(self.at)} | ({"rank": float(np.mean(self.ranks))} if self.ranks else {})
 
 
 def stability_run(
@@ -157,35 +162,57 @@ def stability_run(
     dress: Dress | None = None,
     replan: Callable[[Step, Plan], Plan] | None = None,
     watch: Callable[[], ShiftWatch] = ShiftWatch,
+    dry: int = 0,
     **settings: Any,
 ) -> Callable[[int], Mapping[str, float]]:
-    """As `digit_run`, with `collapsed`, 1 if the reward ends below half of the best that it had been, and the numbers of a
-    `ShiftWatch`, which `replan` may tell of predictions.
+    """As `digit_run`, with `collapsed`, 1 if the reward ever fell below half of the best that it had been, `lost`, 1 if it ends
+    there, and the numbers of a `ShiftWatch`, which `replan` may tell of predictions.
+
+    dry: batches at the beginning that teach the optimiser its moments and, at a rate of 0, move nothing; their tokens count.
     """
 
     def run(seed: int) -> Mapping[str, float]:
-        best: list[float] = []
+        rewards: list[float] = []
         shifts = watch()
         policy = policies(seed)
 
         def log(step: Step, reward: float) -> None:
-            best.append(reward)
+            rewards.append(reward)
             shifts.see(step.problem, step.old_NV)
 
-        found = train(digits(), policy, spec, Recipe(tokens=tokens, **settings), seed, dress, log, replan)
+        recipe = _AfterDryBatches(tokens=tokens, dry=dry, **settings)
+        found = train(digits(), policy, spec, recipe, seed, dress, log, replan)
         with torch.no_grad():
             shifts.see(digits(), policy.log_policy())
-        return found | {"collapsed": float(found["reward"] < max(best) / 2)} | shifts.numbers()
+        low = np.array([*rewards, found["reward"]])
+        low = low < np.maximum.accumulate(low) / 2
+        return found | {"collapsed": float(low.any()), "lost": float(low[-1])} | shifts.numbers()
 
     return run
 
 
+@dataclass(frozen=True)
+class _AfterDryBatches(Recipe):
+    """A recipe whose rate is 0 for its first batches."""
+
+    dry: int = 0
+
+    def make_optimiser(self, policy: Any, critic: Any = None) -> torch.optim.Optimizer:
+        made = super().make_optimiser(policy, critic)
+        first = self.dry * self.epochs * self.minibatches
+        schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: float(step >= first))
+        made.register_step_post_hook(lambda *_: schedule.step())
+        return made
+
+
 def curvature_fields(step: Step) -> Mapping[str, torch.Tensor]:
     """Hidden states and log-policies of a step's batch, as `CurvatureFilter` reads them."""
-    nodes = torch.tensor(np.maximum(step.problem.node[step.sequences], 0).astype(np.int64))
+    nodes_BT = np.maximum(step.problem.node[step.sequences], 0).astype(np.int64)
+    some, place = np.unique(nodes_BT, return_inverse=True)
     with torch.no_grad():
-        hidden_ND = step.policy.hidden()
-    return {"hidden_BTD": hidden_ND[nodes], "log_policy_BTV": step.old_NV[nodes]}
+        hidden_MD = step.policy.hidden(torch.from_numpy(some))
+    hidden_BTD = hidden_MD[torch.from_numpy(place.reshape(nodes_BT.shape))]
+    return {"hidden_BTD": hidden_BTD, "log_policy_BTV": step.old_NV[torch.from_numpy(nodes_BT)]}
 
 
 def side_by_side(
