@@ -1,5 +1,6 @@
 """BuPO: products of experts, locality, a first phase without fixed point, ratios, entropies, switching."""
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -20,13 +21,17 @@ from banach.llm.internal import (
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
 from banach.llm.ratio import Ratio
-from banach.llm.surrogate import ImportanceWeighted
-from banach.llm.systems.bupo import bupo, with_head
+from banach.llm.surrogate import ClippedRatio, ImportanceWeighted
+from banach.llm.systems.bupo import BUPO, bupo, with_head
 from banach.llm.testbeds import Recipe, TransformerPolicy, batch_of, draw, train
+from banach.mdp import token_policy
 from banach.mdp.instances_token import digit_chain
+from banach.mdp.token import TokenProblem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+
+from .exact_gradient import expected_gradient
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -307,3 +312,55 @@ def test_settings_that_are_none_are_refused():
     with pytest.raises(SpecError, match="temperature=0"):
         internal_log_policy(torch.zeros(1, 2), torch.zeros(3, 2), temperature=0.0)
     assert isinstance(policy, nn.Module)
+
+
+def test_where_later_writes_are_added_the_first_phases_field_is_the_final_policys_gradient_and_comes_to_rest():
+    """z = z_l + d: pi A is dJ/dz_l exactly; followed with a sampler that moves along, it ends at the best answer."""
+    rng = np.random.default_rng(5)
+    reward, d = torch.tensor([1.0, 0.2, 0.0, 0.5], dtype=torch.float64), torch.tensor(rng.normal(size=4))
+    z = torch.tensor(rng.normal(size=4), requires_grad=True)
+    for step in range(3000):
+        policy = (z + d).softmax(0)
+        mean = policy @ reward
+        (slope,) = torch.autograd.grad(mean, z)
+        field = (policy * (reward - mean)).detach()
+        if step % 500 == 0:
+            torch.testing.assert_close(slope, field, rtol=0, atol=1e-15)
+        z = (z + 4.0 * field).detach().requires_grad_()
+    assert float(mean.detach()) > 0.999
+    assert float(field.abs().max()) < 1e-3
+
+
+def test_the_behaviour_in_the_ratio_is_enough_for_one_token_without_a_clip_and_for_no_more():
+    """Against the enumerated gradient of the head's expected reward, the head and the sampler drawn apart."""
+    bandit = TokenProblem.bandit(np.array([[0.0, 1.0, 0.4, 0.2]]))
+    texts = TokenProblem.build(2, 2, 1, lambda _, t: {(0, 0): 1.0, (1, 1): 0.5, (0, 1): 0.2}.get(t, 0.0))
+    turned = {}
+    for seed, (name, problem) in itertools.product(range(4), (("bandit", bandit), ("texts", texts))):
+        rng = np.random.default_rng(seed)
+        head, final = (1.5 * rng.normal(size=(problem.n_nodes, problem.vocabulary_size)) for _ in range(2))
+        exact = token_policy.expected_reward_gradient(problem, head)
+
+        whole = objective("reinforce", surrogate=ImportanceWeighted(), ratio=Ratio("sequence"))
+        assert expected_gradient(whole, problem, head, final) == pytest.approx(exact, abs=1e-12)
+        for clip, surrogate in ((False, ImportanceWeighted()), (True, ClippedRatio(0.2, 0.2, 10.0))):
+            got = expected_gradient(objective("reinforce", surrogate=surrogate, ratio=Ratio("token")), problem, head, final)
+            cosine = float((got * exact).sum() / (np.linalg.norm(got) * np.linalg.norm(exact)))
+            turned[name, clip] = min(turned.get((name, clip), 1.0), cosine)
+    assert turned["bandit", False] == pytest.approx(1.0, abs=1e-12)
+    assert turned["texts", False] < 0.98
+    assert turned["bandit", True] < 0.9
+    assert turned["texts", True] < 0.98
+
+
+def test_the_kept_runs_of_first_phases_are_worse_as_often_as_the_entry_says():
+    kept = BUPO.results()
+    plain = np.array(kept.numbers["GRPO"]["reward"])
+    assert sorted(plain)[0] == pytest.approx(0.28, abs=0.005)
+    assert np.median(plain) == pytest.approx(0.79, abs=0.005)
+    for method, row in kept.numbers.items():
+        if method != "GRPO":
+            reward = np.array(row["reward"])
+            assert 0.705 < np.median(reward) < 0.795
+            assert 3 <= int((reward < plain - 1e-3).sum()) <= 5
+            assert 1 <= int((reward > plain + 1e-3).sum()) <= 3

@@ -21,7 +21,7 @@ from banach.llm.pair_batch import PairBatch, Sequences
 from banach.llm.preference_catalogue import preference, slic_smoothed
 from banach.llm.preference_kernel import evaluate_preference
 from banach.llm.preference_spec import PreferenceSpec
-from banach.llm.systems.daa import LogLinearBandit, with_likelihood
+from banach.llm.systems.daa import DAA, LogLinearBandit, with_likelihood
 from banach.llm.testbeds.policies import TablePolicy
 from banach.llm.testbeds.training import Recipe, train
 from banach.mdp.instances_token import digit_chain
@@ -363,3 +363,24 @@ def test_the_bandit_refuses_what_it_cannot_follow(name):
     bandit = LogLinearBandit.drawn(0)
     with pytest.raises(SpecError, match=f"{name} has the term"):
         bandit.ascent(preference(name), torch.zeros(24, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("unlikely", "less"), [(False, 0.21), (True, 0.24)])
+def test_over_the_ends_of_all_kept_runs_a_parabola_in_the_chosens_likelihood_fits_better_and_opens_downwards(unlikely, less):
+    kept = DAA.results()
+    rows = [row for name, row in kept.numbers.items() if ("unlikely" in name) == unlikely]
+    x, y = (np.concatenate([row[measure] for row in rows]) for measure in ("chosen, last", "last gain"))
+    missed = [np.sqrt(np.mean((np.polyval(np.polyfit(x, y, degree), x) - y) ** 2)) for degree in (1, 2)]
+    assert 1 - missed[1] / missed[0] == pytest.approx(less, abs=0.005)
+    curve = np.polyfit(x, y, 2)
+    assert curve[0] < 0
+    assert x.min() < -curve[1] / (2 * curve[0]) < x.max()
+
+
+def test_the_peaks_of_the_kept_runs_are_told_seed_by_seed():
+    kept = DAA.results().numbers
+    plain, added = kept["DPO, 0.1"], kept["DPO, 0.1, likelihood 0.005"]
+    drop = np.subtract(plain["best gain"], plain["last gain"])
+    assert sorted(np.round(drop, 2))[-3:] == [0.13, 0.27, 0.36]
+    assert sorted(drop)[-4] < 0.04
+    assert (np.subtract(added["best gain"], plain["best gain"]) < 0).all()

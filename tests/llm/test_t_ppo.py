@@ -500,6 +500,20 @@ def test_a_run_on_windows_counts_each_fresh_token_once_and_learns():
     assert whole.clock > 60
 
 
+def test_the_value_after_a_cut_keeps_its_token_by_default_and_the_repeated_one_does_not():
+    assert t_ppo().filters == (FreshTokens(1),)
+    assert t_ppo(bootstrap="given").filters == (FreshTokens(0),)
+    assert t_ppo(bootstrap="given", drop_last=2).filters == (FreshTokens(2),)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.2, -3.0])
+def test_a_critic_of_one_value_everywhere_says_nothing_in_a_cut_window(constant):
+    batch = batch_of_values(np.full((2, 4), constant), [1.0, 1.0], [True, False])
+    A = plan(t_ppo(drop_last=0), batch).advantage_BT
+    assert not A[0].any()
+    assert A[1].any()
+
+
 def test_settings_and_batches_that_are_none_are_refused():
     with pytest.raises(SpecError, match="drop_last=-1"):
         FreshTokens(-1)
