@@ -21,7 +21,7 @@ from .internal import BottomUp, LayerPolicy, entropy_flow, internal_log_policy
 from .likelihood_displacement import likelihood_displacement
 from .log_ratio import GapFilter, LogRatioRegression, Tempered
 from .mask import AcceptedOnly, AdvantageFilter, DynamicSampling, OverlongFilter
-from .modes import LeaveOneOutModes, ModeCost, best_mode, cost_of_pass, without_tags
+from .modes import LeaveOneOutModes, ModeCost, best_mode, cost_of_pass, silent_groups, without_tags
 from .objective import ObjectiveSpec, as_loss, evaluate
 from .outcome import Outcome, Overlong
 from .over_optimisation import (
@@ -175,6 +175,7 @@ __all__ = [
     "register",
     "risk_po",
     "risk_po_released",
+    "silent_groups",
     "speed_limit",
     "step_numbers",
     "system",
