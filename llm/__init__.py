@@ -10,7 +10,7 @@ from .aggregation import Aggregation
 from .batch import TokenBatch
 from .bundles import MixedRisk, QuantileTracker, bundled
 from .catalogue import OBJECTIVES, Objective, Probe, objective, register
-from .critic import GeneralisedAdvantage, ValueLoss
+from .critic import GeneralisedAdvantage, ValueLoss, completion_loss
 from .curvature import AdamStep, CurvatureFilter, Moments, SGDStep
 from .divergence import Divergence
 from .errors import BatchError, ClipRangeError, ObjectiveWarning, SpecError
@@ -148,6 +148,7 @@ __all__ = [
     "bupo",
     "capo",
     "collected",
+    "completion_loss",
     "copg",
     "cost_of_pass",
     "dapo_direct",

@@ -11,7 +11,11 @@ repeats the last one (T-PPO, Fan et al. 2025, arXiv 2506.15050: A_n = (g - 1) V_
 The value loss is 1/2 (V_t - target_t)^2, or with a clip c the larger of that and 1/2 (V_old + clip(V - V_old, -c, c) -
 target)^2 (Schulman et al. 2017, reference code), averaged over the policy tokens of the whole batch.
 
-Shape suffixes: B sequences, T token positions.
+A critic of prefixes, fitted to n completions of each (Liu et al. 2024, arXiv 2412.18279), has the cross-entropy of sigmoid(z)
+to the share y of right ones; its slope in z is sigmoid(z) - y, where that of half a square is (sigmoid(z) - y) s (1 - s),
+s = sigmoid(z), which vanishes where the critic is sure and wrong.
+
+Shape suffixes: B sequences, T token positions, S prefixes.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .batch import TokenBatch
 from .errors import BatchError, SpecError
@@ -144,6 +149,22 @@ class ValueLoss:
         held_BT = target_BT - old_BT - step_BT.clamp(-self.clip, self.clip)
         beyond_BT = step_BT.abs() > self.clip
         return torch.where(held_BT.square() > error_BT.square(), torch.where(beyond_BT, 0.0, held_BT), error_BT)
+
+
+def completion_loss(logit_S: Tensor, right_S: Tensor, completions: int | Tensor) -> Tensor:
+    """Cross-entropy of a critic's sigmoid(logit) to the mean verdict of a prefix's completions, (S,), nats.
+
+    logit_S: differentiable. right_S: how many completions are right. completions: how many there are, one number or (S,).
+    Raises BatchError for shapes that differ, and counts outside [0, completions].
+    """
+    if logit_S.shape != right_S.shape or logit_S.ndim != 1:
+        raise BatchError(f"logit_S is of shape {tuple(logit_S.shape)}, right_S of {tuple(right_S.shape)}; give both (S,)")
+    all_S = torch.as_tensor(completions, device=right_S.device).expand_as(right_S)
+    wrong_S = ~((all_S >= 1) & (right_S >= 0) & (right_S <= all_S))
+    if wrong_S.any():
+        row = int(wrong_S.nonzero()[0])
+        raise BatchError(f"prefix {row} has {right_S[row]:g} right of {all_S[row]:g} completions; give a count of at least one")
+    return binary_cross_entropy_with_logits(logit_S, right_S.to(logit_S.dtype) / all_S, reduction="none")
 
 
 def old_value(batch: TokenBatch) -> Tensor:

@@ -54,8 +54,10 @@ class SuccessWeighted:
     def __post_init__(self) -> None:
         if self.by not in PROMPT_WEIGHTS:
             raise SpecError(f"by={self.by!r}; give one of {', '.join(PROMPT_WEIGHTS)}")
-        if not 0 <= self.least < 0.5 or not self.negative >= 0:
+        if not 0 <= self.least < 0.5 or not 0 <= self.negative < float("inf"):
             raise SpecError(f"least={self.least}, negative={self.negative}: give 0 <= least < 0.5 and negative of 0 or more")
+        if self.threshold is not None and not abs(self.threshold) < float("inf"):
+            raise SpecError(f"threshold={self.threshold}: no reward is compared with it; give a number, or None for 0 and 1")
 
     def __call__(self, out: Outcome) -> Tensor:
         """(B, T), float64; 0 in groups that are all right or all wrong. Raises BatchError for rewards that are neither."""
@@ -102,7 +104,7 @@ class ImplicitNegative:
     through_ratio = True
 
     def __post_init__(self) -> None:
-        if self.by not in PROMPT_WEIGHTS or not self.negative >= 0:
+        if self.by not in PROMPT_WEIGHTS or not 0 <= self.negative < float("inf"):
             raise SpecError(f"by={self.by!r}, negative={self.negative}; give one of {', '.join(PROMPT_WEIGHTS)}, 0 or more")
         if not 0 < self.epsilon <= 1:
             raise ClipRangeError(f"epsilon={self.epsilon}: the floor of x lies in (0, 1], for x is 1 on the policy")

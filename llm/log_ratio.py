@@ -2,7 +2,8 @@ r"""Regressing log-ratios on advantages: half the squared error between A/b and 
 
     maximised: -1/2 (A - log r)^2,      score weight A - log r,      r the step's ratio to the old (reference) policy,
 
-A given in units of the temperature, which `Tempered` sees to. Only the sum of a step's log-probabilities makes this a statement
+A given in units of the temperature, which `Tempered` sees to. Where the ratio is clamped log r is the clamp, and the weight
+stays: a step that has gone too far is pulled back. Only the sum of a step's log-probabilities makes this a statement
 about steps: a mean over its tokens is another objective as soon as steps differ in length.
 
 Liu et al. 2024, Direct Advantage Policy Optimization, arXiv 2412.18279.
@@ -27,11 +28,12 @@ from .surrogate import require_ratio
 class LogRatioRegression:
     """-1/2 (A - log r)^2: its weight pulls back as the ratio grows, and no clip is needed."""
 
-    through_ratio = True
+    through_ratio = False
 
     def value(self, ratio_BT: Tensor, logp_BT: Tensor, advantage_BT: Tensor) -> Tensor:
-        """What is maximised a token, shape (B, T)."""
-        return -(advantage_BT - ratio_BT.log()).square() / 2
+        """What is maximised a token, shape (B, T); its gradient passes through the log-probability, also where r is clamped."""
+        log_ratio_BT = ratio_BT.detach().log() + (logp_BT - logp_BT.detach())
+        return -(advantage_BT - log_ratio_BT).square() / 2
 
     def weight(self, ratio_BT: Tensor, logp_BT: Tensor, advantage_BT: Tensor) -> Tensor:
         """A - log r, shape (B, T)."""

@@ -34,11 +34,14 @@ def exploratory_optimum(
     """pi+, (n,), and the multiplier l, of reference, advantages and exploration, (n,) each.
 
     Raises ModelError unless reference and exploration are positive and sum to one, the temperature is positive, and advantages
-    have a mean of at least zero under the reference, without which the multiplier is negative and nothing is promised.
+    are finite and have a mean of at least zero under the reference, without which the multiplier is negative and nothing is
+    promised.
     """
     q, A, nu = (
         real_array(name, x) for name, x in (("reference", reference), ("advantage", advantage), ("exploration", exploration))
     )
+    if not np.isfinite(A).all():
+        raise ModelError(f"advantages {A.tolist()} are not all finite; look for what made them")
     for name, law in (("reference", q), ("exploration", nu)):
         if law.shape == A.shape and A.ndim == 1 and (law <= 0).any():
             action = int((law <= 0).argmax())
@@ -78,8 +81,10 @@ def direct_advantage_step(
 ) -> np.ndarray:
     """Logits (N, V) of pi+ at every node, with exact advantages of the policy (N, V) and one token a step.
 
-    Raises ModelError as `exploratory_optimum`.
+    Raises ModelError for another exploration, and as `exploratory_optimum`.
     """
+    if exploration not in ("reference", "uniform"):
+        raise ModelError(f"exploration={exploration!r}; give reference or uniform")
     policy, advantage = np.exp(token_policy.log_policy(problem, logits)), token_policy.advantage(problem, logits)
     found = np.empty_like(policy)
     for node, (q, A) in enumerate(zip(policy, advantage, strict=True)):

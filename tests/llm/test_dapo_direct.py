@@ -7,13 +7,29 @@ import numpy as np
 import pytest
 import torch
 from banach.llm.aggregation import Aggregation
+from banach.llm.batch import TokenBatch
 from banach.llm.catalogue import objective
+from banach.llm.critic import completion_loss
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.log_ratio import GapFilter, LogRatioRegression, Tempered
 from banach.llm.objective import evaluate
 from banach.llm.plan import plan
 from banach.llm.ratio import Ratio
-from banach.llm.systems.dapo_direct import dapo_direct, improve, prefer_pairs, step_batch, step_numbers, unique_steps
+from banach.llm.systems.dapo_direct import (
+    DAPO_DIRECT,
+    _direct,
+    _outcome,
+    _pairs,
+    dapo_direct,
+    improve,
+    prefer_pairs,
+    step_batch,
+    step_numbers,
+    unique_steps,
+    verdicts,
+)
+from banach.llm.testbeds.policies import TablePolicy
+from banach.llm.testbeds.training import Recipe, train
 from banach.mdp import token_policy
 from banach.mdp.errors import ModelError
 from banach.mdp.instances_testbeds import step_tree
@@ -24,6 +40,7 @@ from scipy.optimize import minimize
 
 from .objective_batches import random_batch, rebuilt
 
+RNG = np.random.default_rng(0)
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10**6)
 
@@ -261,6 +278,62 @@ def test_a_gap_half_as_large_again_is_enough_where_exploration_differs_from_the_
     assert found == pytest.approx({0.5: 0.0454, 1.0: 0.0721, 1.2: 0.0429, 1.5: -0.1079, 1.8: -0.2887, 3.0: -0.4894}, abs=1e-4)
 
 
+@given(seed=seeds, n=st.integers(2, 6), beta=st.sampled_from([0.02, 0.3]))
+@few
+def test_a_critic_that_keeps_the_order_does_no_harm_where_exploration_is_the_reference(seed, n, beta):
+    """u + l e^u = A'/b makes pi+/q increase with the believed A', so that pi+/q and A are alike in order."""
+    q, _, A, rng = drawn(seed, n)
+    believed = np.empty(n)
+    believed[A.argsort()] = np.sort(rng.normal(size=n)) * rng.choice([0.01, 1.0, 10.0])
+    pi, multiplier = exploratory_optimum(q, believed - q @ believed, beta, q)
+    assert (np.diff((pi / q)[A.argsort()]) >= -1e-12).all()
+    assert pi @ A >= -1e-12
+    covariance = q @ ((believed - q @ believed) * A)
+    least = (pi / q).min()
+    assert pi @ A >= least * covariance / (beta * (1 + multiplier * least)) - 1e-9
+
+
+def test_with_three_actions_a_critic_that_keeps_the_order_can_lower_the_reward_under_uniform_exploration():
+    q, believed, true = np.array([0.2, 0.1, 0.7]), np.array([0.0, 0.72, 0.73]), np.array([0.0, 0.01, 1.0])
+    uniform = np.full(3, 1 / 3)
+    pi, _ = exploratory_optimum(q, believed - q @ believed, 0.02, uniform)
+    assert pi == pytest.approx([0, 0.418, 0.582], abs=1e-3)
+    assert pi @ true - q @ true == pytest.approx(-0.115, abs=1e-3)
+    assert exploratory_optimum(q, true - q @ true, 0.02, uniform)[0] @ true > q @ true
+    assert exploratory_optimum(q, believed - q @ believed, 0.02, q)[0] @ true > q @ true
+
+
+@given(seed=seeds, share=st.floats(0.0, 1.4), beta=st.sampled_from([0.02, 0.5]))
+@few
+def test_an_error_below_half_the_gap_keeps_the_order_of_two_actions_and_a_larger_one_may_reverse_it(seed, share, beta):
+    q, nu, A, rng = drawn(seed, 2)
+    better = A.argmax()
+    error = share * np.ptp(A) / 2 * np.where(np.arange(2) == better, -1, 1)  # the worst of its size
+    for wrong in (error, error * rng.uniform(-1, 1, 2)):
+        believed = A + wrong
+        pi, _ = exploratory_optimum(q, believed - q @ believed, beta, nu)
+        if share < 0.99:
+            assert pi @ A > -1e-12
+        elif wrong is error and share > 1.01:
+            assert pi @ A < 1e-12
+
+
+def test_the_regularised_improvement_of_an_exaggerated_gap_fails_seldom_below_two_and_often_above():
+    rng, failed = np.random.default_rng(0), []
+    for low, high in ((0, 1), (1, 1.5), (1.5, 2), (2, 4), (4, 8)):
+        bad = 0
+        for _ in range(200):
+            q, nu, A = rng.dirichlet([2, 2]), rng.dirichlet([2, 2]), rng.normal(size=2)
+            A = A - q @ A
+            bad += improvement(exploratory_optimum(q, rng.uniform(low, high) * A, 0.5, nu)[0], q, A, 0.5) < -1e-12
+        failed.append(bad / 200)
+    assert failed[0] == 0
+    assert failed[1] < 0.03
+    assert failed[2] < 0.1
+    assert 0.12 < failed[3] < 0.4
+    assert 0.25 < failed[4] < 0.55
+
+
 @given(seed=seeds)
 @few
 def test_the_tilted_policy_is_found_where_it_explores_itself_and_beats_every_other_exploration(seed):
@@ -290,26 +363,28 @@ def test_the_regularised_gain_is_the_sum_of_local_improvements_over_the_nodes_vi
     assert gain - b * price == pytest.approx((visits * local).sum(), abs=1e-10)
 
 
-def test_binary_cross_entropy_and_squares_agree_on_the_mean_and_part_where_a_critic_is_sure_and_wrong():
-    labels = torch.tensor([0.0, 1.0, 1.0, 0.5])
-    for loss in (torch.nn.functional.binary_cross_entropy_with_logits, lambda z, y: ((z.sigmoid() - y) ** 2).mean()):
-        z = torch.zeros((), requires_grad=True)
-        best = min(torch.linspace(-3, 3, 601), key=lambda x: float(loss(x.expand(4), labels)))
-        assert best.sigmoid().item() == pytest.approx(0.625, abs=0.01)
-        z = torch.tensor(-8.0, requires_grad=True)
-        slope = torch.autograd.grad(loss(z, torch.tensor(1.0)), z)[0]
-        assert (abs(slope) > 0.99) == (loss is torch.nn.functional.binary_cross_entropy_with_logits)
+def test_a_critic_of_completions_ends_at_their_mean_and_still_learns_where_it_is_sure_and_wrong():
+    right, n = torch.tensor([0.0, 1.0, 3.0, 16.0]), torch.tensor([4, 4, 4, 16])
+    logit = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    for _ in range(300):
+        slope = torch.autograd.grad(completion_loss(logit, right, n).sum(), logit)[0]
+        logit = (logit - 4 * slope).detach().requires_grad_()
+    assert logit.detach().sigmoid().tolist() == pytest.approx([0.0, 0.25, 0.75, 1.0], abs=2e-3)
+    sure = torch.tensor([-8.0], requires_grad=True)
+    of_square = torch.autograd.grad((0.5 * (sure.sigmoid() - 1) ** 2).sum(), sure)[0]
+    of_entropy = torch.autograd.grad(completion_loss(sure, torch.tensor([4.0]), 4).sum(), sure)[0]
+    assert abs(of_square) < 1e-3
+    assert abs(of_entropy) > 0.99
 
 
-@given(z=st.floats(-8, 8), y=st.floats(0, 1))
+@given(z=st.floats(-8, 8), right=st.integers(0, 7))
 @few
-def test_slopes_of_binary_cross_entropy_and_of_half_a_square(z, y):
-    logit, label = torch.tensor(z, dtype=torch.float64, requires_grad=True), torch.tensor(y, dtype=torch.float64)
-    s = logit.detach().sigmoid()
-    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, label)
-    square = 0.5 * (logit.sigmoid() - label) ** 2
-    assert torch.autograd.grad(entropy, logit)[0].item() == pytest.approx((s - label).item(), abs=1e-12)
-    assert torch.autograd.grad(square, logit)[0].item() == pytest.approx(((s - label) * s * (1 - s)).item(), abs=1e-12)
+def test_the_slope_of_a_critic_of_completions_is_its_error(z, right):
+    logit = torch.tensor([z], dtype=torch.float64, requires_grad=True)
+    loss = completion_loss(logit, torch.tensor([right]), 7)
+    s = 1 / (1 + np.exp(-z))
+    assert loss.item() == pytest.approx(-(right * np.log(s) + (7 - right) * np.log1p(-s)) / 7)
+    assert torch.autograd.grad(loss.sum(), logit)[0].item() == pytest.approx(s - right / 7, abs=1e-12)
 
 
 def test_only_the_sum_of_a_step_s_tokens_is_its_log_probability():
@@ -324,6 +399,62 @@ def test_only_the_sum_of_a_step_s_tokens_is_its_log_probability():
     mean = evaluate(objective("dapo_direct", beta=1.0, ratio=Ratio("sequence-geometric")), batch).weight_BT
     assert mean[0, :2].tolist() == pytest.approx([(target - target / 2) / 2] * 2)
     assert abs(mean[1, 0]) < 1e-12
+
+
+def fitted_steps(spec, values):
+    """The loss minimised over logits of tokens: probabilities of five steps, (5,), one of one token, four of three, each of
+    probability 1/5 at first."""
+    start = [torch.tensor([0.2, 0.8]).double().log(), *(torch.zeros(2).double() for _ in range(3))]
+    tokens = [x.clone().requires_grad_() for x in start]
+
+    def logp():
+        first, second, *third = (x.log_softmax(-1) for x in tokens)
+        none = torch.zeros((), dtype=torch.float64)
+        rows = [[first[0], none, none], *([first[1], second[i], third[i][j]] for i in range(2) for j in range(2))]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    old = logp().detach()
+    mask = torch.tensor([[True, False, False], *[[True] * 3] * 4])
+    batch = TokenBatch(logp(), old, mask, torch.tensor(values, dtype=torch.float64), torch.zeros(5, dtype=torch.int64))
+    planned = plan(spec, batch)
+    descent = torch.optim.LBFGS(tokens, max_iter=25, tolerance_grad=1e-8, tolerance_change=0, line_search_fn="strong_wolfe")
+
+    def loss():
+        descent.zero_grad()
+        found = planned.evaluate(logp()).loss
+        found.backward()
+        return found
+
+    descent.step(loss)
+    return logp().detach().sum(1).exp().numpy()
+
+
+def test_a_mean_over_a_step_s_tokens_lowers_the_value_where_the_sum_raises_it():
+    """Exact advantages: the mean makes three times the advantage of a step of three tokens, explored a ninth as much."""
+    values, q, b = [0.2, 0.25, 0.1, 0.65, 0.0], np.full(5, 0.2), 1.0
+    A = np.array(values) - q @ values
+    of_sum = fitted_steps(dapo_direct(beta=b, gap=0.0), values)
+    assert of_sum == pytest.approx(exploratory_optimum(q, A, b, q)[0], abs=1e-6)
+    mean = Aggregation("sequence-mean-token-mean")
+    of_mean = fitted_steps(
+        objective("dapo_direct", beta=b, gap=0.0, ratio=Ratio("sequence-geometric"), aggregation=mean), values
+    )
+    length = np.array([1.0, 3, 3, 3, 3])
+    assert of_mean == pytest.approx(exploratory_optimum(q, length * A, b, length**-2 / (length**-2).sum())[0], abs=1e-6)
+    assert improvement(of_sum, q, A, b) > 0.02
+    assert improvement(of_mean, q, A, b) < -0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("nats", [-200.0, -81.0, -79.0, 0.0, 79.0, 81.0, 200.0])
+def test_a_step_that_has_gone_far_is_pulled_back(nats, dtype):
+    moved = torch.tensor([[-1 + min(nats, 0.0)], [-1.0]], dtype=dtype, requires_grad=True)
+    old = torch.tensor([[-1 - max(nats, 0.0)], [-1.0]], dtype=dtype)
+    batch = TokenBatch(moved, old, torch.ones(2, 1, dtype=torch.bool), torch.tensor([1.0, 0.0]), torch.tensor([0, 0]))
+    found = evaluate(dapo_direct(beta=1.0), batch)
+    expected = (0.5 - np.clip(nats, -80, 80)) / 2
+    assert found.weight_BT[0, 0].item() == pytest.approx(expected, rel=1e-5)
+    assert -torch.autograd.grad(found.loss, moved)[0][0, 0].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_groups_whose_values_hardly_differ_are_left_out_and_terminal_steps_are_worth_their_reward():
@@ -342,9 +473,44 @@ def test_groups_whose_values_hardly_differ_are_left_out_and_terminal_steps_are_w
             assert all(logits[node, problem.token[s, 1]] >= logits[node, problem.token[r, 1]] - 1e-6 for r in mates)
 
 
+def test_a_round_s_tokens_by_hand():
+    """Depth 3, two tokens, one rollout: 3 tokens of it, 6 next steps at 3 states, and 2 completions of 2 tokens after each step
+    at the root, of 1 at the next state, of none where steps end the answer."""
+    _, cost = improve(step_tree(2, 3, 0), np.zeros((7, 2)), 2, 1, 0.1, 0.1, np.random.default_rng(0))
+    assert cost == 3 + 6 + 2 * (2 * 2 + 2 * 1 + 2 * 0)
+
+
+def test_verdicts_of_a_step_that_ends_are_read_once_and_wrong_ones_mislead():
+    assert verdicts(np.array([0.0, 1.0]), 0.0, None).tolist() == [0, 1]
+    read = verdicts(np.tile([0.0, 1.0], 5000), 0.2, np.random.default_rng(0))
+    assert read[::2].mean() == pytest.approx(0.2, abs=0.02)
+    assert read[1::2].mean() == pytest.approx(0.8, abs=0.02)
+    problem = step_tree(3, 1, 0)
+    ends = []
+    for flip in (0.0, 0.4):
+        for seed in range(5):
+            logits, cost = improve(problem, np.zeros((1, 3)), 50, 1, 0.1, 0.1, np.random.default_rng(seed), flip)
+            assert cost == 1 + 3
+            ends.append(token_policy.expected_reward(problem, logits))
+    assert min(ends[:5]) > 0.99
+    assert min(ends[5:]) < 0.6
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "word"),
     [
+        (
+            lambda: exploratory_optimum(np.ones(2) / 2, np.array([np.nan, 0]), 1.0, np.ones(2) / 2),
+            ModelError,
+            r"advantages \[nan, 0\.0\] are not all finite",
+        ),
+        (lambda: direct_advantage_step(step_tree(2, 1), np.zeros((1, 2)), 1.0, "bogus"), ModelError, "exploration='bogus'"),
+        (lambda: improve(step_tree(2, 1), np.zeros((1, 2)), 0, 1, 0.1, 0.1, RNG), SpecError, "completions=0"),
+        (lambda: improve(step_tree(2, 1), np.zeros((1, 2)), -1, 1, 0.1, 0.1, RNG), SpecError, "completions=-1"),
+        (lambda: improve(step_tree(2, 1), np.zeros((1, 2)), 1, 0, 0.1, 0.1, RNG), SpecError, "rollouts=0"),
+        (lambda: improve(step_tree(2, 1), np.zeros((1, 2)), 1, 1, 0.1, 0.1, RNG, 0.5), SpecError, r"flip=0\.5"),
+        (lambda: completion_loss(torch.zeros(2), torch.zeros(3), 4), BatchError, r"shape \(2,\), right_S of \(3,\)"),
+        (lambda: completion_loss(torch.zeros(2), torch.tensor([1, 5]), 4), BatchError, "prefix 1 has 5 right of 4"),
         (lambda: exploratory_optimum(np.ones(2) / 2, np.zeros(2), 0.0, np.ones(2) / 2), ModelError, "temperature is 0"),
         (
             lambda: exploratory_optimum(np.array([1.0, 0.0]), np.zeros(2), 1.0, np.ones(2) / 2),
@@ -390,3 +556,58 @@ def test_pairs_drawn_on_the_way_improve_the_policy_and_keep_to_the_reference_at_
         ends[beta] = token_policy.expected_reward(problem, logits)
         assert ends[beta] > curve[0]
     assert ends[0.1] > ends[50.0] + 0.1
+
+
+def test_the_words_of_the_entry_are_the_kept_runs():
+    kept, words = DAPO_DIRECT.results(), DAPO_DIRECT.measured
+
+    def tokens(arm, bed):
+        return round(1000 * kept.mean(arm, f"thousand tokens to 0.9, {bed}")[0])
+
+    one, four, beds = "direct advantage, n = 1", "direct advantage, n = 4", ("depth 3", "depth 6", "wrong verdicts")
+    a, b, c = (tokens("GRPO", bed) for bed in beds)
+    assert f"GRPO {a} at depth 3, {b} at depth 6 and {c} there with a fifth" in words
+    for arm, word in ((one, "one completion a step"), (four, "4")):
+        a, b, c = (tokens(arm, bed) for bed in beds)
+        assert f"{a}, {b} and {c} " in words
+        assert f"with {word}" in words
+    assert f"{tokens('GRPO', 'few right')} against {tokens(one, 'few right')} and {tokens(four, 'few right')}" in words
+    for arm in (one, four):
+        gap, half = kept.difference(arm, "thousand tokens to 0.9, few right")
+        assert abs(gap) < half
+    a, b = (tokens("GRPO, untuned", bed) / tokens(four, bed) for bed in beds[:2])
+    assert f"a factor of {a:.1f} at depth 3 and {b:.1f} at depth 6" in words
+    assert f"reference of {kept.mean('b = 1', 'reward, reference')[0]:.2f}," in words
+    right = {b: kept.mean(f"b = {b}", "reward after a round, 0 wrong")[0] for b in ("0.002", "0.02", "3")}
+    assert f"{right['0.002']:.2f} at b = .002 and .02, then falling to {right['3']:.2f} at 3" in words
+    assert f"{right['0.02']:.2f}" == f"{right['0.002']:.2f}"
+    gain = np.subtract(kept.numbers["b = 1"]["reward after a round, 0.35 wrong"], kept.numbers["b = 1"]["reward, reference"])
+    assert f"best at 1, {gain.mean():+.3f}" in words
+    assert gain.min() > 0 or gain.mean() > 2.3 * gain.std(ddof=1) / np.sqrt(len(gain))
+    for arm, by_bed in kept.settings["mean tokens by setting"].items():  # chosen on other trees, so no better than the best
+        for bed, by_setting in by_bed.items():
+            low, high = min(by_setting.values()), max(by_setting.values())
+            assert low - 0.1 <= 1000 * kept.mean(arm, f"thousand tokens to 0.9, {bed}")[0] <= high + 0.1
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.2])
+def test_tokens_to_the_level_are_those_before_it_is_first_seen_and_the_budget_where_it_is_not(flip):
+    problem, level, budget = step_tree(3, 2, 0), 0.9, 4000
+    _, curve = prefer_pairs(problem, budget, 8, 0.1, 0.3, np.random.default_rng(0), flip)
+    first = next(k for k, reward in enumerate(curve) if reward >= level)
+    assert _pairs(problem, budget, flip, 0, 0.3, 8) == first * 8 * 2
+    assert _pairs(problem, 64, flip, 0, 0.3, 8) == 64
+    curve = []
+    spec = objective("grpo", beta=0.0)
+    if not flip:
+        recipe = Recipe(tokens=budget, prompts=1, group=8, rate=0.3)
+        train(problem, TablePolicy(problem), spec, recipe, 0, log=lambda _, reward: curve.append(reward))
+        assert _outcome(spec, problem, budget, flip, 0, 0.3, 8) == next(k for k, x in enumerate(curve) if x >= level) * 16
+    assert _outcome(spec, problem, 64, flip, 0, 0.3, 8) == 64
+    assert 64 < _outcome(spec, problem, budget, flip, 0, 0.3, 8) < budget
+    logits, spent, rng = np.zeros((4, 3)), 0, np.random.default_rng(0)
+    while token_policy.expected_reward(problem, logits) < level:
+        logits, cost = improve(problem, logits, 1, 2, 0.1, 0.1, rng, flip)
+        spent += cost
+    assert _direct(1, problem, budget, flip, 0, 0.1, 2) == spent
+    assert _direct(1, problem, 5, flip, 0, 0.1, 2) == 5
