@@ -5,7 +5,11 @@ Round t of T, reward R at the end,
     r_t = g^(T - t) R,
 
 an unbiased sample of Q_g of the problem whose one reward is R. Every round of every trajectory to a question is a row of one
-group. Without a further factor g^(t-1) the expected update is the gradient of no function for g < 1, and of E[R] at g = 1.
+group. Without a further factor g^(t-1) the expected sum of r_t grad log pi(d_t | s_t) is the gradient of no function for g < 1,
+and of E[R] at g = 1. The published update is not that sum: the group's mean over rounds, the mean over |C| rounds and the
+deviation all move with lengths, and make it the gradient of no function at g = 1 either. The deviation, moreover, gives lengths
+a drift where they earn nothing: with one round or two, and success q whichever, groups of three or more lengthen their runs
+where q > 1/2 and shorten them where q < 1/2.
 
 Advantages over the group's deviation are not continuous at g = 1: in a group that is all right, with k = T - t rounds left,
 A tends to -(k - mean k) / std k as g tends to 1, and is 0 at 1. Log the share of such groups, or damp them by an epsilon.

@@ -20,10 +20,11 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a round reads. Raises SpecError for capacities below zero.
+    """What a round reads. Raises SpecError for capacities below zero, and for pieces that exceed them: `next` cuts, this does
+    not.
 
     question: tokens, kept as they are. report, action, result: of the last round, cut at their capacities. overflowed: how
-    often something had to be cut so far.
+    often something had to be cut so far, >= 0.
     """
 
     question: Tokens
@@ -38,6 +39,12 @@ class Workspace:
     def __post_init__(self) -> None:
         if min(self.report_capacity, self.action_capacity, self.result_capacity) < 0:
             raise SpecError("a capacity of the workspace is below zero; give tokens")
+        if self.overflowed < 0:
+            raise SpecError(f"overflowed={self.overflowed}; it counts cuts, give 0 for a fresh workspace")
+        for name in ("report", "action", "result"):
+            size, capacity = len(getattr(self, name)), getattr(self, f"{name}_capacity")
+            if size > capacity:
+                raise SpecError(f"the {name} has {size} tokens where {capacity} fit; hand it to next(), which cuts and counts")
 
     def next(self, report: Sequence[int], action: Sequence[int], result: Sequence[int]) -> Workspace:
         """The workspace of the next round; what exceeds a capacity is cut at its end, and counted."""

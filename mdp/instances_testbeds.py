@@ -227,9 +227,11 @@ def lookup_research(hops: Sequence[int] = (1, 2, 4), rounds: int = 7, hit: float
     The prompt is the number of hops. Tokens: 0 search, 1 answer, 2 hit, 3 miss, 4 right, 5 wrong. A search finds the next hop
     with probability `hit`; an answer is right for sure after all hops, with probability `guess` before. Reward 1 for right. A
     trajectory that does not answer within `rounds` fails.
-    hops: >= 1 each. rounds: >= 1. hit: in (0, 1). guess: in (0, 1).
+    hops: >= 1 each, at least one. rounds: >= 1. hit: in (0, 1). guess: in (0, 1).
     Raises ModelError for parameters out of range.
     """
+    if len(hops) == 0:
+        raise ModelError("hops is empty; give at least one number of hops")
     at_least(1, rounds=rounds, hops=min(hops))
     inside(0, 1, hit=hit, guess=guess)
 
@@ -248,6 +250,56 @@ def lookup_research(hops: Sequence[int] = (1, 2, 4), rounds: int = 7, hit: float
         return len(tokens) % 2 == 0 and tokens[-1] >= 4
 
     return _ending(6, 2 * rounds, tuple(hops), reward, environment, ended)
+
+
+def written_research(
+    hops: Sequence[int] = (1, 2, 3), rounds: int = 5, marks: int = 2, hit: float = 0.7, guess: float = 0.05
+) -> TokenProblem:
+    """`lookup_research` in which the policy writes its own report: marks, as many as it likes, before each action.
+
+    The prompt is the number of hops. Tokens of the policy: 0 searches, 1 answers, 2 is a mark of the report, 3 gives up; of the
+    environment: 1 for a hit or a right answer, 0 for a miss or a wrong one, 3 ends. A decision is at most `marks` marks and
+    then an action; one mark more ends the episode, and so does the search of the last round. Hits and answers are those of
+    `lookup_research`, reward 1 for right. Nothing here forgets: what a decision may read is for a
+    `banach.llm.workspace.Workspace` to say. With the defaults there are 49692 sequences and 13995 nodes.
+    hops: >= 1 each, at least one. rounds: >= 1. marks: >= 0. hit, guess: in (0, 1).
+    Raises ModelError for parameters out of range.
+    """
+    if len(hops) == 0:
+        raise ModelError("hops is empty; give at least one number of hops")
+    at_least(1, rounds=rounds, hops=min(hops))
+    at_least(0, marks=marks)
+    inside(0, 1, hit=hit, guess=guess)
+
+    def parse(tokens: Tokens) -> tuple[str, int]:
+        """What comes next (policy, read, judge, over), and the hits so far."""
+        state, found, written, taken = "policy", 0, 0, 0
+        for t in tokens:
+            if state == "policy" and t == 2:
+                written += 1
+                state = "over" if written > marks else "policy"
+            elif state == "policy":
+                written, taken = 0, taken + 1
+                state = "judge" if t == 1 else "read" if taken < rounds else "over"
+            elif state == "read":
+                found, state = found + t, "policy"
+            else:
+                state = "over"
+        return state, found
+
+    def environment(prompt: int, tokens: Tokens) -> np.ndarray | None:
+        state, found = parse(tokens)
+        if state == "policy":
+            return None
+        if state == "over":
+            return np.eye(4)[3]
+        works = hit if state == "read" else 1.0 if found >= prompt else guess
+        return np.array([1 - works, works, 0, 0])
+
+    def reward(_prompt: int, tokens: Tokens) -> float:
+        return float(tokens[-2:] == (1, 3) and parse(tokens[:-2])[0] == "judge")
+
+    return TokenProblem.build(4, rounds * (marks + 2) + 1, tuple(hops), reward, eos=3, environment=environment)
 
 
 def long_thought(needs: Sequence[int] = (0, 0, 0, 12), horizon: int = 32, answers: int = 2) -> TokenProblem:

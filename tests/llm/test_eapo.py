@@ -14,14 +14,16 @@ from banach.llm.objective import evaluate
 from banach.llm.outcome import outcome
 from banach.llm.plan import plan
 from banach.llm.rounds import RoundDiscount, SpreadGroups, downsampled
-from banach.llm.systems.eapo import eapo, report_states, round_batch
+from banach.llm.systems.eapo import counted, eapo, report_states, round_batch, sliding_states, workspace_states
 from banach.llm.workspace import Workspace
-from banach.mdp import MDP, token_policy
-from banach.mdp.instances_testbeds import lookup_research
+from banach.mdp import MDP, ModelError, token_policy
+from banach.mdp.instances_testbeds import lookup_research, written_research
+from banach.mdp.instances_token import tool_turns
 from banach.mdp.token import TokenProblem
 from banach.solvers import solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, chi2
 
 from .objective_batches import random_batch, rebuilt
 
@@ -124,6 +126,86 @@ def test_the_library_s_update_has_an_asymmetric_jacobian_below_discount_one_only
     assert abs(apart[1.0][0, 1] - apart[1.0][1, 0]) < 1e-8
 
 
+def group_weights(runs, size, spec):
+    """The weight of every round, for each group of runs (length, outcome), whose order does not matter."""
+    found = {}
+    for group in itertools.combinations_with_replacement(runs, size):
+        left = torch.tensor([T - 1 - t for T, _ in group for t in range(T)])
+        reward = torch.tensor([float(R) for T, R in group for _ in range(T)], dtype=torch.float64)
+        logp, mask = torch.full((len(left), 1), -1.0, dtype=torch.float64), torch.ones(len(left), 1, dtype=torch.bool)
+        batch = TokenBatch(logp, logp, mask, reward, torch.zeros(len(left), dtype=torch.int64), rounds_left_B=left)
+        found[group] = plan(spec, batch).evaluate().weight_BT[:, 0].numpy()
+    return found
+
+
+def by_hand(group, deviation):
+    """The same weights from the formula: rewards against the mean weighted by lengths, over the rounds of the group."""
+    T, R = np.array(group, dtype=float).T
+    mean = T @ R / T.sum()
+    spread = np.sqrt(T @ (R - mean) ** 2 / (T.sum() - 1)) if deviation and len(set(R)) > 1 else 1.0
+    return np.repeat((R - mean) / spread / T.sum(), T.astype(int))
+
+
+def chance_of(run, z, p):
+    """Of a run (length, outcome) of rounds that stop with probability sigmoid(z_t), the last for sure."""
+    (T, R), stop = run, 1 / (1 + np.exp(-z))
+    return np.prod(1 - stop[: T - 1]) * (stop[T - 1] if len(z) >= T else 1.0) * (p[T - 1] if R else 1 - p[T - 1])
+
+
+def group_field(z, p, weights):
+    """The expected update of z by groups, all of them listed."""
+    stop, found = 1 / (1 + np.exp(-z)), np.zeros(len(z))
+    for group, weight in weights.items():
+        scores = np.zeros((len(weight), len(z)))
+        for row, (t, last) in enumerate((t, T - 1) for T, _ in group for t in range(T)):
+            if t < len(z):
+                scores[row, t] = (1 - stop[t]) if t == last else -stop[t]
+        orders = len(set(itertools.permutations(group)))
+        found += orders * np.prod([chance_of(run, z, p) for run in group]) * (weight @ scores)
+    return found
+
+
+CENTRED = replace(eapo(1.0), advantage=GroupAdvantage("group-mean"))
+
+
+@pytest.mark.parametrize(
+    ("deviation", "cosines", "entries"),
+    [(False, (0.9885, 0.9249), (0.00409, 0.00434)), (True, (0.9903, 0.9269), (0.00965, 0.00811))],
+)
+def test_undiscounted_groups_of_rounds_are_no_gradient_either(deviation, cosines, entries):
+    """Groups of two. The mean over |C| rounds makes the Jacobian asymmetric; without it, and without the deviation, it is
+    symmetric here and still not along the gradient of success, for the mean is weighted by lengths."""
+    runs, p = [(T, R) for T in (1, 2, 3) for R in (0, 1)], (0.2, 0.5, 0.9)
+    weights = group_weights(runs, 2, eapo(1.0) if deviation else CENTRED)
+    for group, weight in weights.items():
+        assert weight == pytest.approx(by_hand(group, deviation), abs=1e-12)
+    sums = {group: weight * len(weight) for group, weight in weights.items()}
+    apart = jacobian(lambda x: group_field(x, p, weights), np.array([0.3, -0.4]))
+    assert (apart[0, 1], apart[1, 0]) == pytest.approx(entries, abs=5e-6)
+    for z, cosine in zip((np.array([0.3, -0.4]), np.array([-2.0, 1.0])), cosines, strict=True):
+        slope = update_field(z, p, 1.0, False)  # exactly the gradient of success, above
+        found, apart = group_field(z, p, weights), jacobian(lambda x: group_field(x, p, weights), z)
+        assert found @ slope / np.linalg.norm(found) / np.linalg.norm(slope) == pytest.approx(cosine, abs=1e-4)
+        assert abs(apart[0, 1] - apart[1, 0]) > 1e-4
+        if not deviation:
+            plain, whole = jacobian(lambda x: group_field(x, p, sums), z), group_field(z, p, sums)
+            assert abs(plain[0, 1] - plain[1, 0]) < 1e-8
+            assert whole @ slope / np.linalg.norm(whole) / np.linalg.norm(slope) < 0.998
+
+
+@pytest.mark.parametrize(("size", "drift"), [(2, 0.0), (3, 0.0035813), (4, 0.0061650)])
+def test_the_deviation_drifts_lengths_that_earn_nothing(size, drift):
+    """Success q whether one stops after one round or two: nothing to gain, and the expected update of stopping is not zero:
+    longer where q > 1/2, shorter where q < 1/2. Without the deviation, and in groups of two, it is."""
+    runs, z = [(T, R) for T in (1, 2) for R in (0, 1)], np.zeros(1)
+    scaled, centred = group_weights(runs, size, eapo(1.0)), group_weights(runs, size, CENTRED)
+    for group, weight in scaled.items():
+        assert weight == pytest.approx(by_hand(group, True), abs=1e-12)
+    for q, expected in ((0.8, -drift), (0.5, 0.0), (0.2, drift)):
+        assert group_field(z, (q, q), scaled)[0] == pytest.approx(expected, abs=1e-7)
+        assert abs(group_field(z, (q, q), centred)[0]) < 1e-12
+
+
 @given(seed=seeds)
 @few
 def test_undiscounted_rounds_share_an_advantage_against_a_mean_weighted_by_lengths(seed):
@@ -219,12 +301,14 @@ def test_uniform_subsets_keep_every_mean_and_the_tail_does_not():
     batch = rebuilt(random_batch(3, groups=1, size=7, horizon=1, edges=False), rounds_left_B=torch.arange(7))
     planned = plan(eapo(0.8), batch)
     whole = planned.evaluate().weight_BT.sum()
-    sums = {}
-    for seed in range(400):
+    sums, drawn = {}, {}
+    for seed in range(420):
         part = downsampled(planned, 5, np.random.default_rng(seed))
         assert len(part.batch.reward_B) == 5
-        sums[tuple(part.batch.rounds_left_B.tolist())] = float(part.evaluate().weight_BT.sum())
-    assert len(sums) == 21  # every subset of five
+        kept = tuple(part.batch.rounds_left_B.tolist())
+        sums[kept], drawn[kept] = float(part.evaluate().weight_BT.sum()), drawn.get(kept, 0) + 1
+    assert len(sums) == 21  # every subset of five, 20 times each but for chance: a false alarm in a million generators
+    assert sum((n - 20) ** 2 / 20 for n in drawn.values()) < chi2.isf(1e-6, 20)
     assert np.mean(list(sums.values())) == pytest.approx(float(whole), abs=1e-12)
     late = rebuilt(batch, rounds_left_B=torch.arange(6, -1, -1))
     earned = RoundDiscount(0.8)(torch.ones(7, dtype=torch.float64), late)
@@ -237,16 +321,27 @@ def test_uniform_subsets_keep_every_mean_and_the_tail_does_not():
 @few
 def test_a_workspace_stays_small_and_says_what_it_cut(seed):
     rng = np.random.default_rng(seed)
-    space, history = Workspace((1, 2, 3), 4, 2, 3), 3
+    space = Workspace((1, 2, 3), 4, 2, 3)
     for _ in range(10):
         pieces = [tuple(rng.integers(0, 9, rng.integers(0, 7)).tolist()) for _ in range(3)]
         before = space.overflowed
         space = space.next(*pieces)
-        history += len(pieces[1]) + len(pieces[2])
         assert len(space.tokens) <= space.longest == 12
         assert space.overflowed - before == sum(len(x) > c for x, c in zip(pieces, (4, 2, 3), strict=True))
         assert space.tokens[:3] == (1, 2, 3)
         assert space.report == pieces[0][:4]
+
+
+def test_a_history_grows_by_a_round_s_tokens_and_a_workspace_does_not():
+    space, history, read, kept = Workspace((7,), 1, 1, 2), [7], [], []
+    for t in range(12):
+        read.append(len(space.tokens))
+        kept.append(len(history))
+        space, history = space.next((t,), (8,), (t, t)), [*history, 8, t, t]
+    assert np.diff(kept).tolist() == [3] * 11
+    assert kept[-1] > 5 * space.longest
+    assert read == [1] + [5] * 11
+    assert space.longest == 5
 
 
 @pytest.mark.parametrize(("capacity", "success"), [(0, 0.5), (1, 1.0)])
@@ -273,8 +368,33 @@ def test_rounds_are_rows_and_states_are_what_a_report_tells():
     assert batch.rounds_left_B.tolist() == [2, 1, 0]
     assert batch.group_B.tolist() == [5] * 3
     states, narrow = report_states(problem), report_states(problem, window=1)
-    assert len(set(states.tolist())) == 5 or len(set(states.tolist())) == 6
+    assert len(set(states.tolist())) == 6  # two questions, and none, one or two hops found
     assert len(set(narrow.tolist())) == 3  # two questions, and lost
+    assert len(set(sliding_states(problem, 1).tolist())) == 6  # two questions, and no result, a hit or a miss
+    assert len(set(sliding_states(problem, 2).tolist())) == 14
+
+
+def test_a_round_of_several_tokens_is_one_row():
+    """The witness walks the tokens one by one."""
+    problem, rng = tool_turns(horizon=6), np.random.default_rng(0)
+    tables = [torch.tensor(rng.normal(size=(problem.n_nodes, problem.vocabulary_size))).log_softmax(-1) for _ in range(2)]
+    picked = rng.permutation(problem.n_sequences)[:40]
+    batch, rows = round_batch(problem, picked, np.arange(40), *tables), []
+    for group, s in enumerate(picked):
+        turns = [[]]
+        for t in range(int((problem.token[s] >= 0).sum())):
+            if problem.mask[s, t]:
+                turns[-1].append((int(problem.node[s, t]), int(problem.token[s, t])))
+            elif turns[-1]:
+                turns.append([])
+        turns = [turn for turn in turns if turn]
+        rows += [(turn, len(turns) - 1 - i, group, float(problem.reward[s])) for i, turn in enumerate(turns)]
+    assert max(len(turn) for turn, *_ in rows) > 1 < max(left for _, left, *_ in rows) + 1
+    for n, (turn, left, group, reward) in enumerate(rows):
+        assert (int(batch.rounds_left_B[n]), int(batch.group_B[n]), float(batch.reward_B[n])) == (left, group, reward)
+        for logp, table in zip((batch.logp_BT, batch.logp_old_BT), tables, strict=True):
+            assert logp[n][batch.mask_BT[n]].tolist() == [float(table[at]) for at in turn]
+    assert len(batch.reward_B) == len(rows)
 
 
 def best_over(problem, states):
@@ -315,6 +435,50 @@ def test_a_report_of_the_belief_loses_nothing_and_one_that_does_not_count_rounds
     lost = optimum - best_over(problem, told)
     assert lost == pytest.approx(0.05 * (0.3**2 + 1 - 0.7**2) / 2, abs=1e-9)
     assert best_over(problem, report_states(problem, window=1)) < optimum - 0.2
+
+
+def test_a_report_of_c_marks_carries_a_chain_of_one_hop_more():
+    """The policy that counts by marks, read through a workspace: it finds k hops in the searches that there are for k <= c + 1,
+    and a chain of more is never known to be complete. What is cut is counted."""
+    problem = written_research((1, 2, 3), rounds=4, hit=0.6)
+    for capacity in (0, 1, 2):
+        states, cut, reads = workspace_states(problem, capacity)
+        logits = np.where(np.eye(4, dtype=bool)[[*map(counted, reads)]], 0.0, -80.0)[states]
+        found = token_policy.prompt_reward(problem, logits)
+        known = [binom.sf(k - 1, 3, 0.6) if k <= capacity + 1 else 0.0 for k in (1, 2, 3)]
+        assert found == pytest.approx(known, abs=1e-12)
+        chance = problem.prompt_probability[problem.prompt] * token_policy.sequence_probability(problem, logits)
+        # at 0 the hits before decisions 2 and 3 of 4 are written in vain by chains of 2 and 3; at 1 two of two by those of 3
+        expected = {0: 2 / 3 * 2 * 0.6, 1: 1 / 3 * 0.6**2, 2: 0.0}[capacity]
+        assert chance @ cut == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_a_report_no_policy_that_is_certain_of_what_it_does_finds_two_hops():
+    """All deterministic policies that see the last result, against the optimum of those that remember."""
+    problem = written_research((2,), 3, marks=0, hit=0.7)
+    states, cut, reads = workspace_states(problem, 0)
+    assert len(reads) == 3
+    assert not cut.any()
+    assert best_over(problem, states) == pytest.approx(0.05, abs=1e-9)
+    told = workspace_states(written_research((2,), 3, marks=1, hit=0.7), 1)
+    remembers = np.where(np.eye(4, dtype=bool)[[*map(counted, told[2])]], 0.0, -80.0)[told[0]]
+    assert token_policy.expected_reward(written_research((2,), 3, marks=1, hit=0.7), remembers) == pytest.approx(0.49)
+
+
+def test_searching_until_all_is_found_is_right_in_911_of_1000_and_takes_4_turns_and_a_sixth():
+    """What the experiment's policies are held against, by the binomial law of the hits."""
+    problem = lookup_research()
+    states = report_states(problem)
+    logits = np.full((problem.n_nodes, problem.vocabulary_size), -80.0)
+    for s, t in zip(*np.nonzero(problem.mask), strict=True):
+        found = problem.token[s, 1:t:2].tolist().count(2)
+        logits[problem.node[s, t], int(found >= problem.prompts[problem.prompt[s]])] = 0.0
+    assert all(len({tuple(row) for row in logits[states == state]}) == 1 for state in set(states.tolist()))
+    success = np.mean([binom.sf(k - 1, 6, 0.7) for k in (1, 2, 4)])
+    turns = np.mean([1 + sum(binom.cdf(k - 1, t, 0.7) for t in range(6)) for k in (1, 2, 4)])
+    assert token_policy.expected_reward(problem, logits) == pytest.approx(success, abs=1e-12)
+    assert token_policy.expected_length(problem, logits) == pytest.approx(turns, abs=1e-12)
+    assert (success, turns) == pytest.approx((0.911, 4.167), abs=5e-4)
 
 
 @given(seed=seeds)
@@ -360,3 +524,16 @@ def test_bad_input_is_refused():
         downsampled(planned, 0, np.random.default_rng(0))
     with pytest.raises(SpecError, match="below zero"):
         Workspace((), -1, 0, 0)
+    with pytest.raises(SpecError, match="the report has 3 tokens where 0 fit"):
+        Workspace((1,), 0, 0, 0, report=(1, 2, 3))
+    with pytest.raises(SpecError, match="the result has 2 tokens where 1 fit"):
+        Workspace((1,), 0, 0, 1, result=(1, 2))
+    with pytest.raises(SpecError, match="overflowed=-1"):
+        Workspace((), 0, 0, 0, overflowed=-1)
+    for research in (lookup_research, written_research):
+        with pytest.raises(ModelError, match="hops is empty"):
+            research(hops=())
+        with pytest.raises(ModelError, match="hops=0 is too small"):
+            research(hops=(1, 0))
+    with pytest.raises(ModelError, match="marks=-1 is too small"):
+        written_research(marks=-1)
