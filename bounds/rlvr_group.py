@@ -4,7 +4,7 @@ pi a policy, R rewards, m(x) and v(x) their mean and variance for prompt x, W = 
 
 STEP_SIZE    the pooled variance is W + B, so dividing centred rewards by the batch's deviation leaves mean square W / (W + B).
 DIRECTION    R_k - (1/K) sum_j R_j = ((K - 1)/K) (R_k - mean of the others), and the others are independent of y_k: their part
-             has mean zero against the score. Dividing by a frozen number c keeps that.
+             has mean zero against the score. Dividing by a frozen number c keeps that. Measured over groups of two and three.
 FILTERED     an advantage below t in size times a score: dropping it moves the mean gradient by at most t E |score|, in each
              coordinate.
 """
@@ -12,6 +12,8 @@ FILTERED     an advantage below t in size times a score: dropping it moves the m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
+from math import prod
 from typing import Any
 
 import sympy
@@ -28,8 +30,8 @@ K = sympy.Symbol("K", integer=True, positive=True)
 
 POLICY = "a finite token problem, any policy that gives every token a chance"
 
-FROZEN = (fmpq(2, 5), fmpq(3))
-"""Deviations that are measured with."""
+FROZEN = ((2, fmpq(2, 5)), (3, fmpq(3)))
+"""Answers a group and deviations that are measured with."""
 
 
 def moments(problem: TokenEvidence, policy: Table) -> list[tuple[fmpq, fmpq]]:
@@ -55,28 +57,40 @@ def _step_size(evidence: Any) -> Iterator[Measurement]:
             yield Measurement(centred / total, {W: within, B: between}, {"policy": name})
 
 
-def pair_advantages(problem: TokenEvidence, policy: Table) -> list[fmpq]:
-    """E[R_1 - (R_1 + R_2)/2 | y_1] over a second answer to the same prompt, (S,)."""
-    means = [mean for mean, _ in moments(problem, policy)]
-    return [(answer.reward - means[answer.prompt]) / 2 for answer in problem.answers]
+def group_advantages(problem: TokenEvidence, policy: Table, size: int) -> list[fmpq]:
+    """E[R_1 - (R_1 + ... + R_size) / size | y_1], (S,), over all rewards of size - 1 further answers to the same prompt."""
+    chance, found = problem.chances(policy), [fmpq(0)] * len(problem.answers)
+    for rows, rho in zip(problem.by_prompt, problem.prompt_chance, strict=True):
+        law: dict[fmpq, fmpq] = {}
+        for row in rows:
+            reward = problem.answers[row].reward
+            law[reward] = law.get(reward, fmpq(0)) + chance[row] / rho
+        expected: dict[fmpq, fmpq] = dict.fromkeys(law, fmpq(0))
+        for others in product(law, repeat=size - 1):
+            p = prod((law[r] for r in others), start=fmpq(1))
+            for own in law:
+                expected[own] += p * (own - (own + sum(others, fmpq(0))) / size)
+        for row in rows:
+            found[row] = expected[problem.answers[row].reward]
+    return found
 
 
 def _direction(evidence: Any) -> Iterator[Measurement]:
     problem = tokens(evidence, "the direction")
     for name, policy in problem.policies.items():
         slope, chance = problem.gradient(policy), problem.chances(policy)
-        for deviation in FROZEN:
-            worth = [p * a / deviation for p, a in zip(chance, pair_advantages(problem, policy), strict=True)]
+        for size, deviation in FROZEN:
+            worth = [p * a / deviation for p, a in zip(chance, group_advantages(problem, policy, size), strict=True)]
             found = problem.ascent(policy, worth)
             entries = [(f, e) for row, other in zip(found, slope, strict=True) for f, e in zip(row, other, strict=True)]
             for f, e in entries[:: max(1, len(entries) // 6)]:
-                yield Measurement(f, {K: 2, c: deviation, g: e}, {"policy": name, "deviation": str(deviation)})
+                yield Measurement(f, {K: size, c: deviation, g: e}, {"policy": name, "deviation": str(deviation)})
 
 
 def _filtered(evidence: Any) -> Iterator[Measurement]:
     problem = tokens(evidence, "the filter")
     for name, policy in problem.policies.items():
-        size, chance, worth = score_size(problem, policy), problem.chances(policy), pair_advantages(problem, policy)
+        size, chance, worth = score_size(problem, policy), problem.chances(policy), group_advantages(problem, policy, 2)
         for threshold in (fmpq(1, 100), fmpq(1, 10), fmpq(1, 2)):
             small = [p * a if abs(a) < threshold else fmpq(0) for p, a in zip(chance, worth, strict=True)]
             found = max(abs(x) for row in problem.ascent(policy, small) for x in row)

@@ -14,7 +14,8 @@ r"""Advantages: how much better a sequence was than what it is compared with.
 On the policy, a sum of A_i grad log pi(y_i) is an unbiased gradient of the expected reward with `none` and `leave-one-out`;
 with `group-mean` it is (G-1)/G of it, because R_i stands in its own baseline. Dividing by the group's standard deviation
 changes what is maximised: for rewards in {0, 1}, large groups and the population standard deviation it is 2 arcsin(sqrt(p))
-averaged over prompts, and not the success rate p.
+averaged over prompts, and not the success rate p. A given number in place of the batch's deviation changes the size of the step
+alone; the batch's own deviation leans on the rewards that it divides.
 
 Where the compared rewards are equal the advantage is exactly 0. Widely used code divides a rounding residue by epsilon there,
 and sets mean 0 and deviation 1 for a group of one, whose advantage then is its reward.
@@ -46,7 +47,8 @@ class Advantage(Protocol):
 
 @dataclass(frozen=True)
 class GroupAdvantage:
-    """Rewards against a baseline, over a scale; one number a sequence. Raises SpecError for a scale without `ddof`.
+    """Rewards against a baseline, over a scale; one number a sequence. Raises SpecError for a scale without `ddof`, and for a
+    deviation that is not positive or has no batch to stand for.
 
     baseline: none | group-mean | leave-one-out | batch-mean.
     scale: none | group-std | batch-std.
@@ -54,6 +56,8 @@ class GroupAdvantage:
     epsilon: added to the standard deviation; 0 makes the advantage invariant to the scale of the rewards (trl 1e-4, verl 1e-6).
     std_of: the batch's standard deviation is taken of the raw rewards, or of the rewards after the baseline is subtracted.
     group_size: if given, every group must have exactly this many sequences; catches groups that sharding tore apart.
+    deviation: with batch-std, this number in place of the batch's own deviation, and no `ddof` is needed: frozen, or a moving
+    average that the caller keeps.
     """
 
     baseline: Literal["none", "group-mean", "leave-one-out", "batch-mean"] = "group-mean"
@@ -62,13 +66,18 @@ class GroupAdvantage:
     epsilon: float = 0.0
     std_of: Literal["raw", "centred"] = "raw"
     group_size: int | None = None
+    deviation: float | None = None
 
     def __post_init__(self) -> None:
         if self.baseline not in ("none", "group-mean", "leave-one-out", "batch-mean"):
             raise SpecError(f"baseline={self.baseline!r}; give none, group-mean, leave-one-out or batch-mean")
         if self.scale not in ("none", "group-std", "batch-std"):
             raise SpecError(f"scale={self.scale!r}; give none, group-std or batch-std")
-        if self.scale != "none" and self.ddof not in (0, 1):
+        if self.deviation is not None and (self.scale != "batch-std" or not 0 < self.deviation < float("inf")):
+            raise SpecError(
+                f"deviation={self.deviation} with scale={self.scale!r}: give a positive number, in place of batch-std only"
+            )
+        if self.scale != "none" and self.deviation is None and self.ddof not in (0, 1):
             raise SpecError(f"ddof={self.ddof!r} with scale={self.scale!r}: say ddof=0 (population) or ddof=1 (Bessel)")
         if not 0 <= self.epsilon < float("inf") or self.std_of not in ("raw", "centred"):
             raise SpecError(f"epsilon={self.epsilon}, std_of={self.std_of!r}; give epsilon >= 0, and raw or centred")
@@ -82,7 +91,7 @@ class GroupAdvantage:
             advantage_B = torch.where(std_B > 0, advantage_B / (std_B + self.epsilon), 0.0)
         if self.baseline in ("group-mean", "leave-one-out") or self.scale == "group-std":
             advantage_B = torch.where(out.uniform(out.reward_B), 0.0, advantage_B)
-        if self.baseline == "batch-mean" or self.scale == "batch-std":
+        if self.baseline == "batch-mean" or (self.scale == "batch-std" and self.deviation is None):
             advantage_B = torch.where(out.uniform(out.reward_B, whole_batch=True), 0.0, advantage_B)
         return torch.where(out.row_B, advantage_B, 0.0)[:, None].expand(out.batch.mask_BT.shape)
 
@@ -97,6 +106,8 @@ class GroupAdvantage:
 
     def _deviation(self, out: Outcome, x_B: Tensor) -> Tensor:
         """(B,): standard deviation of x over the group of each row, or over the batch; 0 where ddof leaves nothing."""
+        if self.deviation is not None:
+            return torch.full_like(x_B, self.deviation)
         if self.scale == "group-std":
             square_B = out.group_sum((x_B - out.group_mean(x_B)).square())
             freedom_B = out.group_size_B - float(self.ddof or 0)

@@ -5,6 +5,8 @@ import pytest
 import torch
 from banach.llm.audit import audit
 from banach.llm.audit.fixed_point import forward_optimum, gibbs
+from banach.llm.audit.prompt_weight import bernstein_coefficients, prompt_weight
+from banach.llm.audit.subject import Subject
 from banach.llm.catalogue import objective
 from banach.mdp import instances_token
 from scipy import optimize
@@ -76,6 +78,40 @@ def test_group_standard_deviations_weigh_prompts_by_the_arcsines_slope_and_small
     np.testing.assert_allclose((curve / curve[49])[inner], (shape / shape[49])[inner], rtol=0.02)
     np.testing.assert_allclose(weight.details["weight"]["3"], 1, atol=1e-6)
     assert "constant: exactly J" in weight.verdict
+
+
+def over_the_batch(kind):
+    """Rewards less their group's mean, over the batch's deviation; or rewards over their sum in the batch."""
+
+    def loss(logp, old, ref, mask, rewards, groups):
+        total, size = (torch.zeros(len(mask)).double().index_add(0, groups, x) for x in (rewards, torch.ones_like(rewards)))
+        centred = rewards - (total / size)[groups]
+        weight = centred / rewards.std(correction=0) if kind == "deviation" else rewards / rewards.sum()
+        return -(torch.where(rewards.std() > 0, weight, 0.0)[:, None] * torch.where(mask, logp, 0)).sum()
+
+    return loss
+
+
+@pytest.mark.parametrize(("kind", "alone"), [("deviation", "2 arcsin sqrt p"), ("accepted", "F(p) = log p")])
+def test_a_statistic_of_the_batch_weighs_many_prompts_alike_and_a_lone_one_as_its_group_would(kind, alone):
+    weight = prompt_weight(Subject(over_the_batch(kind)), 3, 2)
+    assert weight.grade == "note"
+    many, _, lone = weight.verdict.partition("Alone in its batch: ")
+    assert "act on each other" in many
+    assert "1: every prompt alike" in many
+    assert alone in lone
+    plain = prompt_weight(Subject(policy_loss("std")), 3, 2)
+    assert "act on each other" not in plain.verdict
+    assert "alone" not in plain.details
+
+
+def test_beside_others_the_deviation_is_that_of_all_the_rewards():
+    """c_j = G (A right of j + 1 less A wrong of j), both from numpy's deviation of all 4 * 4 rewards."""
+    beside = np.array([[0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 0]], dtype=bool)
+    found = bernstein_coefficients(Subject(over_the_batch("deviation")), 4, 1, beside)
+    deviation = [np.std([*beside.reshape(-1), *[1] * k, *[0] * (4 - k)]) for k in range(5)]
+    wanted = [4 * ((1 - (j + 1) / 4) / deviation[j + 1] + j / 4 / deviation[j]) for j in range(4)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
 def test_leave_one_out_weighs_every_prompt_alike_at_every_group_size():

@@ -250,7 +250,7 @@ def eapo(found):
     long = ", 3 times the tokens"
     plain = replace(found, baseline=base + long)
     gap, half = plain.difference("report, EAPO 0.97" + long, "turns")
-    assert -0.01 < gap / mean(base + long, "turns") < gap + half < 0
+    assert -0.01 * mean(base + long, "turns") < gap < gap + half < 0
     assert abs(plain.difference("report, EAPO 0.97" + long, "success")[0]) < 0.002
     assert mean("last 6 results, GSPO", "success, hops 4") + 0.05 < mean("last 6 results, GSPO" + long, "success, hops 4")
     arms = [f"written report of {c}, EAPO 0.97" for c in (0, 1, 2)]
