@@ -2,8 +2,8 @@ r"""Token problems on which published objectives are compared: small enough to l
 
 `digit_mixture` mixes difficulties, `one_answer` asks prompts that have nothing in common, `step_tree` has credit to assign to
 steps, `oracle_call` a tool that may be called early or late, `free_call` one whose place costs nothing, `mini_repl` turns of
-several tokens and a name to look up, `lookup_research` a chain of searches that may be told in a report, `long_thought` answers
-whose lengths have a long tail.
+several tokens and a name to look up, `lookup_research` a chain of searches that may be told in a report, `written_research` the
+same with a report that the policy writes itself, `long_thought` answers whose lengths have a long tail.
 """
 
 from __future__ import annotations
