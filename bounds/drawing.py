@@ -101,3 +101,10 @@ def drawn_long_problems() -> SearchStrategy[TokenProblem]:
     from ..mdp import token_strategies
 
     return token_strategies.token_problems(max_tokens=2, max_horizon=3, max_prompts=2, turns=False, step_rewards=False)
+
+
+def drawn_spoken_problems() -> SearchStrategy[TokenProblem]:
+    """Token problems of at most three tokens and sequences of three, in which an environment may speak."""
+    from ..mdp import token_strategies
+
+    return token_strategies.token_problems(max_tokens=3, max_horizon=3, max_prompts=2, turns=True, step_rewards=False)

@@ -5,15 +5,14 @@ pi a policy, R rewards, m(x) and v(x) their mean and variance for prompt x, W = 
 STEP_SIZE    the pooled variance is W + B, so dividing centred rewards by the batch's deviation leaves mean square W / (W + B).
 DIRECTION    R_k - (1/K) sum_j R_j = ((K - 1)/K) (R_k - mean of the others), and the others are independent of y_k: their part
              has mean zero against the score. Dividing by a frozen number c keeps that. Measured over groups of two and three.
-FILTERED     an advantage below t in size times a score: dropping it moves the mean gradient by at most t E |score|, in each
-             coordinate.
+FILTERED     a leave-one-out advantage below t in size times a score: dropping it moves the mean gradient by at most
+             t E |score|, in each coordinate. Measured over pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
-from math import prod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import sympy
@@ -57,53 +56,52 @@ def _step_size(evidence: Any) -> Iterator[Measurement]:
             yield Measurement(centred / total, {W: within, B: between}, {"policy": name})
 
 
-def group_advantages(problem: TokenEvidence, policy: Table, size: int) -> list[fmpq]:
-    """E[R_1 - (R_1 + ... + R_size) / size | y_1], (S,), over all rewards of size - 1 further answers to the same prompt."""
-    chance, found = problem.chances(policy), [fmpq(0)] * len(problem.answers)
-    for rows, rho in zip(problem.by_prompt, problem.prompt_chance, strict=True):
-        law: dict[fmpq, fmpq] = {}
-        for row in rows:
-            reward = problem.answers[row].reward
-            law[reward] = law.get(reward, fmpq(0)) + chance[row] / rho
-        expected: dict[fmpq, fmpq] = dict.fromkeys(law, fmpq(0))
-        for others in product(law, repeat=size - 1):
-            p = prod((law[r] for r in others), start=fmpq(1))
-            for own in law:
-                expected[own] += p * (own - (own + sum(others, fmpq(0))) / size)
-        for row in rows:
-            found[row] = expected[problem.answers[row].reward]
-    return found
-
-
 def _direction(evidence: Any) -> Iterator[Measurement]:
     problem = tokens(evidence, "the direction")
     for name, policy in problem.policies.items():
-        slope, chance = problem.gradient(policy), problem.chances(policy)
+        slope = problem.gradient(policy)
         for size, deviation in FROZEN:
-            worth = [p * a / deviation for p, a in zip(chance, group_advantages(problem, policy, size), strict=True)]
-            found = problem.ascent(policy, worth)
+            found = problem.ascent(policy, expected_weights(problem, policy, size, partial(_centred, deviation)))
             entries = [(f, e) for row, other in zip(found, slope, strict=True) for f, e in zip(row, other, strict=True)]
             for f, e in entries[:: max(1, len(entries) // 6)]:
                 yield Measurement(f, {K: size, c: deviation, g: e}, {"policy": name, "deviation": str(deviation)})
 
 
+def _centred(deviation: fmpq, group: Sequence[fmpq]) -> list[fmpq]:
+    mean = sum(group, fmpq(0)) / len(group)
+    return [(reward - mean) / deviation for reward in group]
+
+
 def _filtered(evidence: Any) -> Iterator[Measurement]:
     problem = tokens(evidence, "the filter")
     for name, policy in problem.policies.items():
-        size, chance, worth = score_size(problem, policy), problem.chances(policy), group_advantages(problem, policy, 2)
-        for threshold in (fmpq(1, 100), fmpq(1, 10), fmpq(1, 2)):
-            small = [p * a if abs(a) < threshold else fmpq(0) for p, a in zip(chance, worth, strict=True)]
+        size = weighed_scores(problem, policy, problem.chances(policy))
+        for threshold in (fmpq(1, 100), fmpq(1, 2), fmpq(11, 10)):
+            small = expected_weights(problem, policy, 2, partial(_dropped, threshold))
             found = max(abs(x) for row in problem.ascent(policy, small) for x in row)
             yield Measurement(found, {t: threshold, s: size}, {"policy": name, "threshold": str(threshold)})
 
 
-def score_size(problem: TokenEvidence, policy: Table) -> fmpq:
-    """The largest E |d log pi(y) / d logit| over the logits."""
+def _dropped(threshold: fmpq, pair: Sequence[fmpq]) -> list[fmpq]:
+    """Leave-one-out advantages of two rewards where they are below the threshold, 0 where they are kept."""
+    apart = pair[0] - pair[1]
+    return [apart, -apart] if abs(apart) < threshold else [fmpq(0)] * 2
+
+
+def expected_weights(
+    problem: TokenEvidence, policy: Table, size: int, weigh: Callable[[tuple[fmpq, ...]], Sequence[fmpq]]
+) -> list[fmpq]:
+    """Probability of each answer, (S,), times its mean weight, over all groups of so many; weigh: of a group's rewards."""
+    return problem.groups(policy, size, weigh, [answer.reward for answer in problem.answers])[0]
+
+
+def weighed_scores(problem: TokenEvidence, policy: Table, weight: Sequence[fmpq]) -> fmpq:
+    """The largest sum_y w_y |d log pi(y) / d logit| over the logits; weights (S,), each node once a sequence."""
     total = [[fmpq(0)] * problem.n_tokens for _ in range(problem.n_nodes)]
-    for p, answer in zip(problem.chances(policy), problem.answers, strict=True):
+    for w, answer in zip(weight, problem.answers, strict=True):
         for node, a in answer.steps:
             for b in range(problem.n_tokens):
-                total[node][b] += p * abs((1 if a == b else 0) - policy[node][b])
+                total[node][b] += w * abs((1 if a == b else 0) - policy[node][b])
     return max(x for row in total for x in row)
 
 

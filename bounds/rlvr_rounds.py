@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
@@ -25,12 +25,9 @@ from flint import fmpq
 from ..mdp.instances_token import digit_chain, tiny_enum, tool_turns
 from ..mdp.token import TokenProblem
 from .bound import Measurement
-from .drawing import drawn_long_problems
+from .drawing import drawn_long_problems, drawn_spoken_problems
 from .rlvr_group import of_tokens
 from .token_evidence import ONE, ZERO, Table, TokenEvidence, tokens
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
 
 q = sympy.Symbol("Q", real=True)
 n, L, r = sympy.symbols("n L r", positive=True)
@@ -173,13 +170,6 @@ def pages() -> Mapping[str, TokenProblem]:
     return {f"pages of {result}": searches(result) for result in (1, 2, 3)} | {"one tool call": tool_turns(horizon=3)}
 
 
-def drawn_pages() -> SearchStrategy[TokenProblem]:
-    """Token problems of at most three tokens and sequences of three, with turns."""
-    from ..mdp import token_strategies
-
-    return token_strategies.token_problems(max_tokens=3, max_horizon=3, max_prompts=2, turns=True, step_rewards=False)
-
-
 def _context(evidence: Any) -> Iterator[Measurement]:
     game = tokens(evidence, "the context")
     problem = game.problem
@@ -205,7 +195,7 @@ CONTEXT = of_tokens(
     "Chen et al. 2025, arXiv 2511.07327, complexity; elementary",
     assumes="an environment that answers rounds, everything kept",
     problems=pages,
-    drawn=drawn_pages,
+    drawn=drawn_spoken_problems,
     axis="context",
 )
 

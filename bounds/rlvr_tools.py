@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
@@ -25,13 +25,11 @@ from ..mdp.instances_token import tiny_enum, tool_turns
 from ..mdp.token import TokenProblem
 from ..mdp.token_build import TooManySequences
 from .bound import Measurement
+from .drawing import drawn_spoken_problems
 from .objective_divergences import TEXTS, log_ratios
 from .objective_optima import BETAS, soft_optimum
-from .rlvr_group import of_tokens
-from .token_evidence import PRECISION, ZERO, Table, TokenEvidence, tokens
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+from .rlvr_group import of_tokens, weighed_scores
+from .token_evidence import PRECISION, ZERO, TokenEvidence, tokens
 
 c, e, k, p, q, s, t, R = sympy.symbols("c e k p q s beta Delta", nonnegative=True)
 m, n = sympy.symbols("m n", integer=True, nonnegative=True)
@@ -81,13 +79,6 @@ def tools() -> Mapping[str, TokenProblem]:
     return {f"{bits} bits read": reading(bits) for bits in (1, 2, 3, 4)} | {"one tool call": tool_turns(horizon=3)}
 
 
-def drawn_tools() -> SearchStrategy[TokenProblem]:
-    """Token problems of at most three tokens and sequences of three, with turns."""
-    from ..mdp import token_strategies
-
-    return token_strategies.token_problems(max_tokens=3, max_horizon=3, max_prompts=2, turns=True, step_rewards=False)
-
-
 def _prefixes(problem: TokenProblem) -> dict[tuple[int, tuple[int, ...]], int]:
     """The node of each prompt and prefix at which the policy moves."""
     found = {}
@@ -132,7 +123,7 @@ GUESSED = of_tokens(
     "Lin and Xu 2025, arXiv 2508.19201, theorem 3.4",
     sense="equal to",
     problems=tools,
-    drawn=drawn_tools,
+    drawn=drawn_spoken_problems,
 )
 
 
@@ -167,16 +158,6 @@ SUPPORT = of_tokens(
     "of Lin and Xu 2025, arXiv 2508.19201, theorem 3.3; proved here",
     assumes=TEXTS,
 )
-
-
-def weighed_scores(game: TokenEvidence, policy: Table, weight: Sequence[Any]) -> Any:
-    """The largest sum_y w_y |d log pi(y) / d logit| over the logits; weights (S,), each node once a sequence."""
-    total = [[ZERO] * game.n_tokens for _ in range(game.n_nodes)]
-    for w, answer in zip(weight, game.answers, strict=True):
-        for node, a in answer.steps:
-            for b in range(game.n_tokens):
-                total[node][b] += w * abs((1 if a == b else 0) - policy[node][b])
-    return max(x for row in total for x in row)
 
 
 STRENGTH = fmpq(-2)

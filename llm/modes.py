@@ -25,13 +25,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, isfinite
-from numbers import Integral, Real
-from typing import Any, Literal, TypeGuard
+from numbers import Integral
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..mdp.validation import is_real
 from .batch import TokenBatch
 from .errors import BatchError, SpecError
 from .outcome import Outcome
@@ -60,12 +61,12 @@ class ModeCost:
     needs = ("mode_B", "forced_B")
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.alpha) and self.alpha > 0 and _is_number(self.tau) and self.tau >= 0):
+        if not (is_real(self.alpha) and self.alpha > 0 and is_real(self.tau) and self.tau >= 0):
             raise SpecError(f"alpha={self.alpha}, tau={self.tau}: give alpha above 0 and tau of 0 or more (1/2 is usual)")
-        if not _is_number(self.threshold) or not isfinite(self.threshold):
+        if not is_real(self.threshold) or not isfinite(self.threshold):
             raise SpecError(f"threshold={self.threshold!r}; give the smallest reward of a right answer, 1 for verdicts")
         rates = list(self.source.values()) if isinstance(self.source, Mapping) else [self.source]
-        if self.source not in ("all-forced", "instant") and not all(_is_number(p) and 0 <= p <= 1 for p in rates):
+        if self.source not in ("all-forced", "instant") and not all(is_real(p) and 0 <= p <= 1 for p in rates):
             raise SpecError(f"source={self.source!r}; give all-forced, instant, or success rates in [0, 1], one or one a group")
 
     @property
@@ -208,7 +209,7 @@ def silent_groups(cost: ModeCost, batch: TokenBatch) -> dict[str, int]:
 
 def adaptive_factor(p: float, alpha: float) -> float:
     """1 - p^alpha. Raises SpecError for a rate outside [0, 1]."""
-    if not _is_number(p) or not 0 <= p <= 1:
+    if not is_real(p) or not 0 <= p <= 1:
         raise SpecError(f"p={p} is no success rate; give a number in [0, 1]")
     return 1 - p**alpha
 
@@ -271,13 +272,9 @@ def cost_of_pass(cost: float, success: float) -> float:
 
     Raises SpecError for a cost that is negative or not finite, and for a success outside [0, 1].
     """
-    if not (_is_number(cost) and 0 <= cost < float("inf") and _is_number(success) and 0 <= success <= 1 + 1e-9):
+    if not (is_real(cost) and 0 <= cost < float("inf") and is_real(success) and 0 <= success <= 1 + 1e-9):
         raise SpecError(f"cost={cost!r}, success={success!r}; give a cost of 0 or more and a success rate in [0, 1]")
     return cost / success if success > 0 else float("inf")
-
-
-def _is_number(x: Any) -> TypeGuard[float]:
-    return isinstance(x, Real) and not isinstance(x, bool)
 
 
 def _accuracies(accuracy: Sequence[float] | np.ndarray) -> np.ndarray:

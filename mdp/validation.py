@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numbers
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numba
 import numpy as np
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from .model import MDP
 
 ROW_SUM_TOLERANCE = 1e-9
+
+
+def is_real(value: Any) -> TypeGuard[float]:
+    """Whether a value is a real number of any type, Python's or numpy's, and no truth value; infinite and NaN are real here."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def real_array(name: str, given: Any) -> np.ndarray:

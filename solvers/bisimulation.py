@@ -27,7 +27,6 @@ Algorithms 11, 2018; Taylor, Precup and Panangaden, NeurIPS 2008; Dean, Givan an
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -35,6 +34,7 @@ import numpy as np
 
 from ..mdp.model import MDP
 from ..mdp.quotient import Partition, first_occurrence
+from ..mdp.validation import is_real
 from . import bisimulation_kernels as kernels
 from .bisimulation_masses import masses
 from .errors import SolveError
@@ -75,7 +75,7 @@ def _require(model: MDP, actions: str, within: float) -> None:
         raise SolveError(f"actions={actions!r} is no way to match actions; it is 'position', 'name' or 'any'")
     if actions == "name" and model.action_names is None:
         raise SolveError("the model's actions have no names; match them by 'position', or as 'any'")
-    if isinstance(within, bool) or not isinstance(within, numbers.Real) or not (math.isfinite(within) and within >= 0):
+    if not (is_real(within) and 0 <= within < math.inf):
         raise SolveError(f"within is {within!r}; it must be a number >= 0, the width of the windows")
     if within > 1 and model.n_transitions:
         raise SolveError(

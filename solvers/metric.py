@@ -21,7 +21,6 @@ fixed point, enclose F x with W bracketed from both sides (`banach.solvers.trans
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +30,7 @@ from ..mdp.model import MDP
 from ..mdp.quotient import Partition
 from ..mdp.sweeps import UNIT_ROUNDOFF
 from ..mdp.threads import n_threads, run_ranges, split
+from ..mdp.validation import is_real
 from . import metric_kernels as kernels
 from .errors import NotConverged, SolveError
 from .transport import NetworkSimplex, TransportMethod
@@ -215,7 +215,7 @@ def require_metric(model: MDP, eps: float, c_r: float, c_t: float | None) -> flo
     if not isinstance(model, MDP) or not isinstance(model.criterion, Discounted):
         what = getattr(model, "criterion", type(model).__name__)
         raise SolveError(f"metrics are for discounted problems, and may be infinite without discount; this one has {what}")
-    if isinstance(eps, bool) or not isinstance(eps, numbers.Real) or not (math.isfinite(eps) and eps > 0):
+    if not (is_real(eps) and 0 < eps < math.inf):
         raise SolveError(f"eps is {eps!r}; it must be a positive number, the greatest width of the bracket")
     chosen = model.discount if c_t is None else float(c_t)
     if not model.discount <= chosen < 1:

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Protocol
 
 import numpy as np
 
 from ..mdp.preference import PreferenceGame, distribution
+from ..mdp.validation import is_real
 from .errors import SolveError
 from .gibbs import gibbs
 from .preference_losses import DPO
@@ -143,7 +144,7 @@ class Path:
 def inverse_at(inverse_step: float | Callable[[int], float], number: int, temperature: float) -> float:
     """The inverse step in step `number`. Raises SolveError unless it is a finite number, at least the temperature."""
     found = inverse_step(number) if callable(inverse_step) else inverse_step
-    if isinstance(found, bool) or not isinstance(found, Real) or not np.isfinite(found):
+    if not (is_real(found) and abs(found) < np.inf):
         raise SolveError(f"INPO: the inverse step of step {number} is {found!r}; it must be a finite number")
     if found < temperature:
         raise SolveError(f"INPO: inverse step {found} is below the temperature {temperature}; raise it to at least that")
@@ -174,5 +175,5 @@ def iterate(game: PreferenceGame, method: Iteration, steps: int, start: np.ndarr
 
 
 def _require_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value) or not value > 0:
+    if not (is_real(value) and 0 < value < np.inf):
         raise SolveError(f"{name} is {value!r}; it must be a number > 0")

@@ -49,12 +49,10 @@ from scipy.optimize import nnls
 from scipy.sparse.csgraph import connected_components
 
 from ..mdp.preference import distribution
-from ..mdp.validation import real_array
+from ..mdp.validation import is_real, real_array
 from .errors import NotConverged, SolveError
 from .gibbs import divergence, gibbs, log_total
 from .regularised_nash import PRECISION, weights
-
-NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +78,7 @@ class RegularizedPO:
             raise SolveError(f"response {int(np.argmax(wins.diagonal() > 0))} is compared with itself; leave such labels out")
         for name in ("eta", "temperature"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not (isinstance(number, NUMBER) and 0 < number < math.inf):
+            if not (is_real(number) and 0 < number < math.inf):
                 raise SolveError(f"{name} is {number!r}; give a positive number (for eta = 0 this is DPO: population_optimum)")
             object.__setattr__(self, name, float(number))
         n, total = len(wins), wins.sum()
@@ -147,7 +145,7 @@ def maximin(problem: RegularizedPO, top: float, eps: float = 1e-9, max_steps: in
 
     Raises SolveError for top or eps that are not positive, NotConverged with the gap that was reached.
     """
-    if not (isinstance(top, NUMBER) and isinstance(eps, NUMBER) and 0 < top < math.inf and eps > 0):
+    if not (is_real(top) and is_real(eps) and 0 < top < math.inf and eps > 0):
         raise SolveError(f"top is {top!r}, eps {eps!r}; give positive numbers, rewards lie in [0, top]")
     reward, steps = np.full(problem.n_responses, top / 2), 0
     slope = _slope(problem, reward)
@@ -340,7 +338,8 @@ def suboptimality_bound(
         if room <= 1e-12 * max(1.0, abs(value)):
             break
         hessian = _loss_curvature(problem, believed) / problem.eta
-        following = _newton(believed, -slope, hessian, top, lambda r: float(apart @ r) + problem.loss(r) / problem.eta)
+        size = float(np.abs(apart) @ believed) + problem.loss(believed) / problem.eta
+        following = _newton(believed, -slope, hessian, top, lambda r: float(apart @ r) + problem.loss(r) / problem.eta, size)
         if following is None:
             break
         believed = following
@@ -364,13 +363,17 @@ def _step(problem: RegularizedPO, reward: np.ndarray, slope: np.ndarray, top: fl
     """A projected Newton step of F, or None where none lowers it."""
     policy = problem.best_policy(reward)
     spread = problem.eta / problem.temperature * (np.diag(policy) - np.outer(policy, policy))
-    return _newton(reward, slope, spread + _loss_curvature(problem, reward), top, problem.best_value)
+    size = problem.eta * (np.abs(reward).max() - problem.temperature * np.log(problem.reference.min())) + problem.loss(reward)
+    return _newton(reward, slope, spread + _loss_curvature(problem, reward), top, problem.best_value, size)
 
 
 def _newton(
-    reward: np.ndarray, slope: np.ndarray, hessian: np.ndarray, top: float, value: Callable[[np.ndarray], float]
+    reward: np.ndarray, slope: np.ndarray, hessian: np.ndarray, top: float, value: Callable[[np.ndarray], float], size: float
 ) -> np.ndarray | None:
-    """Newton's step on coordinates that are free to move, cut to the box [0, top] (all numbers for an infinite top)."""
+    """Newton's step on coordinates that are free to move, cut to the box [0, top] (all numbers for an infinite top).
+
+    size: of the terms that `value` adds up; a rise of as much as they round by is none, or the last steps would be refused.
+    """
     low = 0.0 if top < math.inf else -math.inf
     held = ((reward <= low) & (slope > 0)) | ((reward >= top) & (slope < 0))
     free = np.flatnonzero(~held)
@@ -391,7 +394,7 @@ def _newton(
     for length in 0.5 ** np.arange(60.0):
         following = np.clip(reward + length * direction, low, top)
         decrease = float(slope @ (following - reward))
-        if decrease < 0 and value(following) <= here + 1e-4 * decrease + 4e-16 * abs(here):
+        if decrease < 0 and value(following) <= here + 1e-4 * decrease + 1e-15 * size:
             return following if (following != reward).any() else None
     return None
 

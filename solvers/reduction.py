@@ -23,7 +23,6 @@ Dean, Givan and Leach, UAI 1997; Even-Dar and Mansour, COLT 2003; Abel, Hershkow
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +33,7 @@ from ..mdp.criterion import Discounted, FiniteHorizon
 from ..mdp.model import MDP
 from ..mdp.quotient import Quotient, quotient
 from ..mdp.sweeps import UNIT_ROUNDOFF
+from ..mdp.validation import is_real
 from .answer import Answer
 from .bisimulation import coarsest_bisimulation
 from .bracket import inductive_bracket
@@ -50,7 +50,7 @@ _SHARE = 0.5
 
 def require_reducible(problem: Any, reduce: float) -> None:
     """Raise SolveError for a `reduce` that makes no sense, or a problem whose states cannot be merged so."""
-    if isinstance(reduce, bool) or not isinstance(reduce, numbers.Real) or not (math.isfinite(reduce) and reduce >= 0):
+    if not (is_real(reduce) and 0 <= reduce < math.inf):
         raise SolveError(f"reduce is {reduce!r}; it must be a number >= 0, by which merged states may differ, or None")
     if not isinstance(problem, MDP):
         raise SolveError(f"reduce merges the states of an MDP; for {type(problem).__name__} leave it out")

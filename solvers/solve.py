@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import numbers
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from ..mdp.constrained import ConstrainedMDP
 from ..mdp.criterion import AverageReward, Discounted, FiniteHorizon, TotalReward
 from ..mdp.model import MDP
+from ..mdp.validation import is_real
 from .average_reward import solve_average_reward
 from .certificate import Certificate
 from .constrained import solve_constrained
@@ -62,7 +62,7 @@ def solve(
     Raises SolveError for an impossible request, FileFormatError for a checkpoint that is damaged or another problem's,
     InfiniteValue, Infeasible with its proof, and NotConverged, which says what was reached.
     """
-    if isinstance(eps, bool) or not isinstance(eps, numbers.Real) or not (math.isfinite(eps) and eps > 0):
+    if not (is_real(eps) and 0 < eps < math.inf):
         raise SolveError(f"eps is {eps!r}; it must be a positive number, the greatest width of the bracket")
     if isinstance(method, type):
         raise SolveError(f"method is the class {method.__name__}; give one of its instances, such as {method.__name__}()")

@@ -19,7 +19,6 @@ Todorov, PNAS 106, 2009; Korbak, Perez and Buckley 2022, arXiv 2205.11275; Rafai
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +26,7 @@ import numpy as np
 from ..mdp.token import TokenProblem
 from ..mdp.token_backup import backup
 from ..mdp.token_policy import log_policy
+from ..mdp.validation import is_real
 from .errors import SolveError
 
 
@@ -52,7 +52,7 @@ def regularised_optimum(problem: TokenProblem, reference_logits: np.ndarray, bet
     Raises SolveError for another beta, or one so small that the optimum's log-probabilities overflow; ModelError for logits
     that are no policy.
     """
-    if isinstance(beta, bool) or not isinstance(beta, numbers.Real) or not (math.isfinite(beta) and beta > 0):
+    if not (is_real(beta) and 0 < beta < math.inf):
         raise SolveError(f"beta is {beta!r}; it must be a positive number, the price of a nat of divergence")
     beta, reference = float(beta), log_policy(problem, reference_logits)
     logits = np.empty_like(reference)

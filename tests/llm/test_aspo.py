@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import sys
 from itertools import accumulate
 
 import numpy as np
@@ -12,7 +11,7 @@ from banach.bounds.rlvr_tools import STRENGTH, shaping
 from banach.llm.advantage import Given, GroupAdvantage
 from banach.llm.audit import audit
 from banach.llm.catalogue import objective
-from banach.llm.environments import PythonTool, SandboxUnavailable, ToolSums
+from banach.llm.environments import ToolSums
 from banach.llm.errors import BatchError, SpecError
 from banach.llm.objective import evaluate
 from banach.llm.outcome import outcome
@@ -34,21 +33,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .objective_batches import random_batch, rebuilt
+from .sandbox import with_tool
 
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
 BASE = GroupAdvantage("group-mean", "group-std", 0)
 FREE = free_call((2, 4), 3)
-
-
-def confined():
-    try:
-        return PythonTool(cpu_seconds=1).run("").verdict == "ok"
-    except SandboxUnavailable:
-        return False
-
-
-with_tool = pytest.mark.skipif(sys.platform != "linux" or not confined(), reason="this kernel cannot confine a program")
 
 
 def a_group(rewards, calls, lengths=None):

@@ -1,24 +1,16 @@
 """What hostile programs can do in the sandbox: nothing."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 from banach.llm.environments import PythonTool, PythonTurns, SandboxUnavailable, python_tool
 from banach.llm.policy import CharacterTokenizer
 
+from .sandbox import with_tool
+
 QUICK = PythonTool(cpu_seconds=1, wall_seconds=30.0)
-
-
-def confined():
-    try:
-        return QUICK.run("").verdict == "ok"
-    except SandboxUnavailable:
-        return False
-
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux" or not confined(), reason="this kernel cannot confine a program")
+pytestmark = with_tool
 
 
 def test_a_program_computes_and_prints():

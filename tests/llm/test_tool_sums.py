@@ -2,15 +2,16 @@
 
 import re
 import shutil
-import sys
 
 import pytest
 import torch
-from banach.llm.environments import PythonTool, SandboxUnavailable, TaskError, ToolSums, task
+from banach.llm.environments import TaskError, ToolSums, task
 from banach.llm.train import Settings, train
 from banach.llm.train.experience import collect, demonstrations
 from banach.llm.train.loop import _fit
 from banach.llm.train.run import new_run
+
+from .sandbox import with_tool
 
 pytest.importorskip("transformers")
 
@@ -27,16 +28,6 @@ COMMON = {
     "rate": 1e-3,
     "steps": 2,
 }
-
-
-def confined():
-    try:
-        return PythonTool(cpu_seconds=1).run("").verdict == "ok"
-    except SandboxUnavailable:
-        return False
-
-
-with_tool = pytest.mark.skipif(sys.platform != "linux" or not confined(), reason="this kernel cannot confine a program")
 
 
 def spoken(text):

@@ -26,7 +26,8 @@ from banach.llm.train.update import accumulate, alive, tracked, update
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .test_tool_sums import COMMON, with_tool
+from .sandbox import with_tool
+from .test_tool_sums import COMMON
 from .training import begun, small
 
 pytest.importorskip("transformers")

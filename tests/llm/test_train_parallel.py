@@ -13,7 +13,8 @@ from banach.llm.policy.sharding import shard
 from banach.llm.train import TrainError, open_policy, read_metrics, train
 from banach.llm.train.parallel import Processes, widened
 
-from .test_tool_sums import COMMON, with_tool
+from .sandbox import CONFINED
+from .test_tool_sums import COMMON
 from .training import small
 
 pytest.importorskip("transformers")
@@ -35,7 +36,7 @@ KINDS = {
     "dpo, divided": {"objective": "dpo", "prompts": 3, "microbatch": 1, "shard": True},
 }
 
-if with_tool.args[0] is False:  # rounds: rows of a batch that are not as many in the one process as in the other
+if CONFINED:  # rounds: rows of a batch that are not as many in the one process as in the other
     KINDS["eapo"] = COMMON | {"objective": "eapo", "objective_settings": {"discount": 0.5}, "steps": 3, "pool": 8, "top": 2}
 
 PROGRAM = """

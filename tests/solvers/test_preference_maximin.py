@@ -66,6 +66,19 @@ def test_maximin_and_minimax_lie_in_the_interval_and_cvxpy_finds_them_there(seed
     assert answer.policy == pytest.approx(problem.best_policy(answer.reward), abs=1e-15)
 
 
+@pytest.mark.parametrize(("seed", "top"), [(2025, 1.5625), (460, None), (1074, None)])
+def test_the_last_newton_steps_are_not_refused_because_the_value_rounds(seed, top):
+    """Instances whose last steps change the value by less than it rounds by."""
+    problem = drawn(seed)
+    if top is None:
+        policy = rpo_optimum(problem)
+        slope = problem.eta * (policy - problem.baseline)
+        slope += problem.loss_slope(problem.temperature * np.log(policy / problem.reference))
+        assert np.abs(slope).max() < 1e-12 * problem.eta
+    else:
+        assert maximin(problem, top).gap <= 1e-14
+
+
 @given(SEED, st.floats(0.3, 4))
 @settings(max_examples=15, deadline=None)
 def test_nature_cannot_do_better_against_the_policy_from_any_start(seed, top):
